@@ -1,0 +1,1 @@
+"""The machine under the host kernel: interrupt controller, list registers, board, devices."""

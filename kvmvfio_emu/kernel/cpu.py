@@ -1,0 +1,60 @@
+"""A physical CPU as the host kernel runs it: in host or in guest mode, with interrupts on or off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from kvmvfio_emu.hw.gic import CpuInterface
+
+
+class Guest(Protocol):
+    """What may run on a CPU in guest mode."""
+
+    def force_exit(self, why: str) -> None:
+        """Leave guest mode at the next boundary; ``why`` is "irq", "kick" or "preempt"."""
+
+
+class HostCpu:
+    """CPU ``index``. An interrupt that finds a guest running first takes the guest out; the host handles it after."""
+
+    def __init__(self, interface: CpuInterface, handle_irq: Callable[[CpuInterface], None]) -> None:
+        self.interface = interface
+        self.guest: Guest | None = None
+        self._handle_irq = handle_irq
+        self._irqs_off = 0
+        self._asserted = False
+
+    @property
+    def index(self) -> int:
+        """The CPU's number."""
+        return self.interface.index
+
+    def interrupt(self) -> None:
+        """The GIC asserts nIRQ."""
+        if self._irqs_off:
+            self._asserted = True
+        elif self.guest is not None:
+            self.guest.force_exit("irq")
+        else:
+            self.take_irqs()
+
+    def take_irqs(self) -> None:
+        """Interrupts are enabled: handle all that is signalled. Models el1_irq and the driver's loop on IAR."""
+        if self._irqs_off:
+            return
+        with self.irqs_disabled():
+            self._asserted = False
+            self._handle_irq(self.interface)
+
+    @contextmanager
+    def irqs_disabled(self) -> Iterator[None]:
+        """A stretch of code that no interrupt splits; models local_irq_save/restore."""
+        self._irqs_off += 1
+        try:
+            yield
+        finally:
+            self._irqs_off -= 1
+            if not self._irqs_off and self._asserted:
+                self.interrupt()

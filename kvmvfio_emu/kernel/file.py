@@ -1,0 +1,182 @@
+"""Open files and their ioctls; models ``struct file`` (fs/file_table.c) and fs/ioctl.c.
+
+An ioctl is declared once, on its handler::
+
+    @ioctl(uapi.KVM_IRQ_LINE, "struct kvm_irq_level")
+    def irq_line(self, level): ...
+
+Dispatch, copy-in, copy-out, the listing and the decoders all derive from that declaration.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.task import UserPtr
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.host import Host
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_Entry = Callable[[Any, Any], Any]
+_IOC_READ = 2
+_DIRECTION_SHIFT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class IoctlDecl:
+    """What is known of one ioctl of one kind of file."""
+
+    number: int
+    handler: str
+    struct: str | None  #: C name of the argument, None when the argument is a plain value
+    minsz: int  #: bytes copied in; below sizeof(struct) for VFIO's growing structs
+    argsz: bool  #: the struct starts with ``argsz``, checked against ``minsz`` (EINVAL)
+    out: bool  #: the struct is copied back on success
+    tail: bool  #: the handler also gets the user pointer, for what follows the struct
+
+
+def ioctl(
+    number: int,
+    struct: str | None = None,
+    *,
+    minsz: int | None = None,
+    argsz: bool = False,
+    out: bool | None = None,
+    tail: bool = False,
+) -> Callable[[_F], _F]:
+    """Declare the decorated method as the handler of request ``number``.
+
+    Without ``struct`` the handler gets the raw argument. With it the argument is a pointer: the struct is copied in
+    once (EFAULT) and handed over as a cffi pointer; ``out`` (default: whether the number says ``_IOR``) copies
+    it back. ``argsz`` and ``minsz`` are VFIO's convention for structs that grow.
+    """
+    size = uapi.sizeof(struct) if struct else 0
+    declared = IoctlDecl(
+        number,
+        "",
+        struct,
+        size if minsz is None else minsz,
+        argsz,
+        bool((number >> _DIRECTION_SHIFT) & _IOC_READ) if out is None else out,
+        tail,
+    )
+
+    def mark(handler: _F) -> _F:
+        handler.__ioctl__ = declared  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+def _compile(handler: Callable[..., Any], decl: IoctlDecl) -> _Entry:
+    """The dispatch entry ``(file, arg) -> result`` of a declaration: all decisions taken once, here."""
+    if decl.struct is None:
+        return handler
+    pointer_type = uapi.ffi.typeof(decl.struct + " *")
+    from_buffer = uapi.ffi.from_buffer
+    size, minsz, out, argsz, tail = uapi.sizeof(decl.struct), decl.minsz, decl.out, decl.argsz, decl.tail
+
+    def entry(file: File, arg: UserPtr) -> Any:
+        task = file.host.current
+        raw = task.copy_from_user(arg, minsz)
+        if minsz != size:
+            raw.extend(bytes(size - minsz))
+        value = from_buffer(pointer_type, raw)
+        if argsz and value.argsz < minsz:
+            raise KernelError(errno.EINVAL, f"argsz {value.argsz} is below {minsz}")
+        result = handler(file, value, arg) if tail else handler(file, value)
+        if out:
+            task.copy_to_user(arg, memoryview(raw)[:minsz])
+        return result
+
+    return entry
+
+
+class File:
+    """One open file description. Subclasses are the kinds of file that KVM and VFIO hand out.
+
+    Lives while descriptors or kernel references hold it (`get`, `put`); `release` runs when the last one goes.
+    """
+
+    #: Which kind of file this is, for names and listings: "kvm", "vm", "vcpu", "device", ...
+    kind: ClassVar[str] = "file"
+    #: What readlink(/proc/self/fd/N) shows on a real kernel.
+    link: str = "anon_inode:[file]"
+    #: errno for a request number that this kind does not know.
+    unknown_errno: ClassVar[int] = errno.ENOTTY
+    #: Bytes that can be mapped (0: mmap is refused).
+    map_size: int = 0
+
+    ioctls: ClassVar[dict[int, IoctlDecl]] = {}
+    _entries: ClassVar[dict[int, _Entry]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.ioctls, cls._entries = dict(cls.ioctls), dict(cls._entries)
+        for name, member in vars(cls).items():
+            marked: IoctlDecl | None = getattr(member, "__ioctl__", None)
+            if marked is not None:
+                decl = IoctlDecl(
+                    marked.number, name, marked.struct, marked.minsz, marked.argsz, marked.out, marked.tail
+                )
+                cls.ioctls[decl.number] = decl
+                cls._entries[decl.number] = _compile(member, decl)
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._count = 1
+        host.files[id(self)] = self
+
+    # -- references ----------------------------------------------------------------------------------------
+
+    def get(self) -> None:
+        """One more holder; models get_file."""
+        assert self._count > 0, f"{self!r} used after its release"
+        self._count += 1
+
+    def put(self) -> None:
+        """One holder less; the last one releases. Models fput."""
+        assert self._count > 0, f"{self!r} put once too often"
+        self._count -= 1
+        if not self._count:
+            del self.host.files[id(self)]
+            self.host.event("release", file=self.kind)
+            self.release()
+
+    # -- file operations; what a kind does not offer answers as Linux does --------------------------------
+
+    def ioctl(self, request: int, arg: UserPtr) -> Any:
+        """Dispatch ``request``. Returns the result (int >= 0), or a call that goes on (KVM_RUN)."""
+        entry = self._entries.get(request)
+        if entry is None:
+            return self.unknown_ioctl(request, arg)
+        return entry(self, arg)
+
+    def unknown_ioctl(self, request: int, arg: UserPtr) -> Any:
+        """Answer a request number that has no handler."""
+        raise KernelError(self.unknown_errno, f"a {self.kind} file knows no ioctl {request:#010x}")
+
+    def read(self, size: int, offset: int | None) -> bytes:
+        """At most ``size`` bytes; ``offset`` None means the file position."""
+        raise KernelError(errno.EINVAL, f"a {self.kind} file has no read")
+
+    def write(self, data: bytes, offset: int | None) -> int:
+        """Bytes taken of ``data``."""
+        raise KernelError(errno.EINVAL, f"a {self.kind} file has no write")
+
+    def mmap(self, offset: int, length: int, *, write: bool) -> None:
+        """Judge a mapping (page aligned, ``length`` > 0). The pages themselves are the backing file's."""
+        raise KernelError(errno.ENODEV, f"a {self.kind} file has no mmap")
+
+    def backing(self) -> int | None:
+        """A descriptor of the shared memory that mappings show, owned by the file; None when there is none."""
+        return None
+
+    def release(self) -> None:
+        """The last reference is gone."""

@@ -1,0 +1,88 @@
+"""One emulated host kernel: the hardware below it, what it shares between its parts, and when deferred things run.
+
+KVM and VFIO are put in by `kernel.boot`; this file knows neither.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kvmvfio_emu.engine.clock import Clock
+from kvmvfio_emu.engine.poller import Poller
+from kvmvfio_emu.engine.trace import Trace
+from kvmvfio_emu.engine.work import WorkQueue
+from kvmvfio_emu.hw.machine import Machine
+from kvmvfio_emu.kernel.cpu import HostCpu
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.eventfd import EventFdTable
+from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.irq import IrqSubsystem
+from kvmvfio_emu.kernel.task import Task
+from kvmvfio_emu.profiles import Profile
+
+
+class Module(Protocol):
+    """A part of the kernel that boot puts in: KVM, VFIO."""
+
+    def check(self) -> None:
+        """Raise AssertionError when its state contradicts itself."""
+
+
+class Host:
+    """The kernel as its parts see it. Single-threaded: a "lock" is a stretch of code that nothing splits."""
+
+    current: Task
+
+    def __init__(self, machine: Machine, profile: Profile, clock: Clock, trace: Trace) -> None:
+        self.machine = machine
+        self.profile = profile
+        self.clock = clock
+        self.trace = trace
+        self.event = trace.event
+        self.work = WorkQueue()
+        self.poller = Poller()
+        self.eventfds = EventFdTable(self)
+        self.files: dict[int, File] = {}  #: all open files, for `check` and listings
+        self.nodes: dict[str, Callable[[], File]] = {}  #: device nodes: path -> open
+        self.modules: dict[str, Module] = {}
+        self.irqs = IrqSubsystem(
+            machine.gic,
+            trace,
+            split_eoi=machine.board.split_eoi,
+            lazy_disable=profile.gic_lazy_disable,
+        )
+        self.cpus = [HostCpu(interface, self.irqs.handle_irq) for interface in machine.gic.cpu]
+        for cpu in self.cpus:
+            machine.gic.handlers[cpu.index] = cpu.interrupt
+
+    def open(self, path: str) -> File:
+        """A new open file for device node ``path``. ENOENT when there is no such node."""
+        opener = self.nodes.get(path)
+        if opener is None:
+            raise KernelError(errno.ENOENT, f"no device node {path}")
+        return opener()
+
+    def settle(self) -> None:
+        """Do all that is due now: news from real descriptors, then deferred work, until neither is left."""
+        while self.poller.poll() or self.work.waiting:
+            while self.work.waiting:
+                self.work.run_one()
+
+    def open_files(self) -> list[str]:
+        """The kinds of all files that are open, sorted: empty when everything was given back."""
+        return sorted(file.kind for file in self.files.values())
+
+    def check(self) -> None:
+        """Raise AssertionError when any part's state contradicts itself or another's."""
+        self.machine.gic.check()
+        self.irqs.check()
+        for module in self.modules.values():
+            module.check()
+        for eventfd in self.eventfds.held():
+            assert eventfd._count > 0, f"{eventfd!r} is held by nobody"
+
+    def module(self, name: str) -> Any:
+        """A part by its name, the way symbol_get finds one; None when it was not built in."""
+        return self.modules.get(name)

@@ -1,0 +1,1 @@
+"""Data structures that the kernel rooms share; models the kernel's ``lib/``."""

@@ -1,0 +1,82 @@
+"""Which kernel answers: capabilities and known differences, as data. Nothing else asks for a kernel's version."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from typing import Any
+
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+
+DEFAULT = "rfc-2014"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One kernel. Each field is one thing in which kernels differ; its comment says what the value means."""
+
+    name: str
+    summary: str
+    arch: str = "arm64"
+    #: KVM_CHECK_EXTENSION: capability name -> answer; what is not listed answers 0.
+    capabilities: dict[str, int] = field(default_factory=dict)
+    #: The KVM-VFIO device's DEVICE group: "" absent (ENXIO), "assign" the RFC's first form, "forward" the later drafts'.
+    forward_control: str = ""
+    #: C name of the struct that the DEVICE group takes.
+    forward_struct: str = "struct kvm_arch_forwarded_irq"
+    #: Forwarding an interrupt that is in flight: "allow", "strict" (EBUSY if active), "armed" (EBUSY if a trigger
+    #: is set), "again" (EAGAIN if active or masked).
+    forward_active: str = "allow"
+    #: KVM_IRQFD before the VGIC is initialised is EAGAIN (else accepted; injection initialises lazily).
+    irqfd_needs_init: bool = False
+    #: An irqfd or virqfd takes the eventfd's counter when it is signalled.
+    eventfd_drained: bool = False
+    #: A closed KVM device is destroyed at once (else it lives, and counts, until its VM goes).
+    device_release: bool = False
+    #: The VGIC has the CTRL attribute group (explicit initialisation).
+    vgic_ctrl: bool = False
+    #: KVM_SET_GSI_ROUTING works.
+    irq_routing: bool = False
+    #: KVM_IOEVENTFD works.
+    ioeventfd: bool = False
+    #: GICD_I[SC]ACTIVER act (else read as zero, writes ignored).
+    vgic_active_registers: bool = False
+    #: KVM_DEV_VFIO_GROUP_DEL finds its entry by the file alone, ENOENT for anything else.
+    group_del_by_file: bool = False
+    #: KVM_DEV_VFIO_GROUP_ADD wants a group with a container and an IOMMU.
+    group_add_needs_iommu: bool = True
+    #: VFIO_IOMMU_GET_INFO sets the PGSIZES flag and appends capabilities.
+    iommu_info_caps: bool = False
+    #: The GIC driver has no irq_disable hook: disable_irq takes effect at the next interrupt.
+    gic_lazy_disable: bool = True
+
+    def capability(self, name: str) -> int:
+        """The answer to KVM_CHECK_EXTENSION for ``name`` (a KVM_CAP_* constant's name)."""
+        return self.capabilities.get(name, 0)
+
+
+def names() -> list[str]:
+    """The profiles that come with the package, sorted."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in files(__package__).iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def load(name: str = DEFAULT) -> Profile:
+    """The profile called ``name``. KvmVfioEmuError when there is none."""
+    if name not in names():
+        raise KvmVfioEmuError(f"no profile {name!r}; known: {', '.join(names())}")
+    return Profile(**_read(name))
+
+
+def _read(name: str) -> dict[str, Any]:
+    own = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+    base = own.pop("base", None)
+    data = _read(base) if base else {}
+    capabilities = {**data.get("capabilities", {}), **own.get("capabilities", {})}
+    data = {**data, **own, "name": name, "capabilities": capabilities}
+    unknown = set(data) - {f.name for f in fields(Profile)}
+    if unknown:
+        raise KvmVfioEmuError(f"profile {name}: unknown keys {', '.join(sorted(unknown))}")
+    return data
