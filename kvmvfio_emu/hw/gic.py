@@ -54,8 +54,7 @@ class CpuInterface:
             self._running.pop()
         if self.eoi_mode == 0:
             self._gic.deactivate(irq)
-        else:
-            self._gic.signal(self)
+        self._gic.signal(self)  # what waited for the priority to drop
 
     def dir(self, irq: int) -> None:
         """Deactivate ``irq``; only meaningful in split mode, ignored otherwise."""
@@ -100,6 +99,7 @@ class Gic:
         """GICD_ICFGR: edge-triggered or level-sensitive."""
         self._check(irq)
         (self._edge.add if edge else self._edge.discard)(irq)
+        self._signal_irq(irq)
 
     def enable(self, irq: int) -> None:
         """GICD_ISENABLER."""
@@ -132,6 +132,7 @@ class Gic:
         """GICD_IPRIORITYR: 0 (highest) to 255."""
         self._check(irq)
         self._priority[irq] = priority & 0xFF
+        self._signal_irq(irq)
 
     def set_target(self, irq: int, cpu: int) -> None:
         """GICD_ITARGETSR, with one CPU (index)."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.hw.board import Board
+from kvmvfio_emu.hw.boards import BoardError
 from kvmvfio_emu.hw.devices import MODELS, Device, Line
 from kvmvfio_emu.hw.gic import Gic
-from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 
 class Machine:
@@ -23,10 +24,34 @@ class Machine:
         self.devices: dict[str, Device] = {}
         known = {**MODELS, **(models or {})}
         for spec in board.devices:
-            if spec.model not in known:
-                raise KvmVfioEmuError(f"device {spec.name}: no model {spec.model!r}; known: {', '.join(sorted(known))}")
+            try:
+                model = find_model(spec.model, known)
+            except BoardError as error:
+                raise BoardError(f"board {board.name}: device {spec.name}: {error}") from error
             lines = tuple(
                 Line(self.gic, trace, interrupt.hwirq, f"{spec.name}#{index}")
                 for index, interrupt in enumerate(spec.interrupts)
             )
-            self.devices[spec.name] = known[spec.model](spec, lines, clock)
+            self.devices[spec.name] = model(spec, lines, clock)
+
+
+def find_model(name: str, known: Mapping[str, type[Device]] = MODELS) -> type[Device]:
+    """The device class called ``name``: a key of ``known``, or ``module:Class``, which is imported.
+
+    Raises `BoardError`. Importing runs the module: a board file is as trusted as a program.
+    """
+    if name in known:
+        return known[name]
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise BoardError(f"no model {name!r}; known: {', '.join(sorted(known))}, or module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module raises
+        raise BoardError(f"model {name!r}: cannot import {module_name!r}: {error}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise BoardError(f"model {name!r}: module {module_name!r} has no {class_name!r}")
+    if not (isinstance(found, type) and issubclass(found, Device)):
+        raise BoardError(f"model {name!r}: not a subclass of kvmvfio_emu.hw.devices.Device")
+    return found

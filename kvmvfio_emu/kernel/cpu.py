@@ -13,7 +13,10 @@ class Guest(Protocol):
     """What may run on a CPU in guest mode."""
 
     def force_exit(self, why: str) -> None:
-        """Leave guest mode at the next boundary; ``why`` is "irq", "kick" or "preempt"."""
+        """Leave guest mode at the next boundary; ``why`` is "irq" or "kick"."""
+
+    def give_way(self) -> None:
+        """Leave guest mode now: another guest is to run here."""
 
 
 class HostCpu:

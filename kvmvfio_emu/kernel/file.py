@@ -11,6 +11,7 @@ Dispatch, copy-in, copy-out, the listing and the decoders all derive from that d
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.task import UserPtr
+from kvmvfio_emu.kernel.usercopy import UserMemory
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.host import Host
@@ -110,6 +112,10 @@ class File:
     link: str = "anon_inode:[file]"
     #: errno for a request number that this kind does not know.
     unknown_errno: ClassVar[int] = errno.ENOTTY
+    #: Mappings show device registers, not memory (VM_PFNMAP): guests reach them by `mapped_read` and `mapped_write`.
+    is_device_memory: ClassVar[bool] = False
+    #: The only address space that may use ioctls here; None: any.
+    owner: UserMemory | None = None
     #: Bytes that can be mapped (0: mmap is refused).
     map_size: int = 0
 
@@ -153,6 +159,8 @@ class File:
 
     def ioctl(self, request: int, arg: UserPtr) -> Any:
         """Dispatch ``request``. Returns the result (int >= 0), or a call that goes on (KVM_RUN)."""
+        if self.owner is not None and self.host.current.mm is not self.owner:
+            raise KernelError(errno.EIO, f"a {self.kind} file serves only the process that created it")
         entry = self._entries.get(request)
         if entry is None:
             return self.unknown_ioctl(request, arg)
@@ -174,9 +182,17 @@ class File:
         """Judge a mapping (page aligned, ``length`` > 0). The pages themselves are the backing file's."""
         raise KernelError(errno.ENODEV, f"a {self.kind} file has no mmap")
 
-    def backing(self) -> int | None:
-        """A descriptor of the shared memory that mappings show, owned by the file; None when there is none."""
-        return None
+    def mapped_read(self, offset: int, size: int) -> int:
+        """A load through a mapping of this file, by a guest: only asked where `is_device_memory`."""
+        raise NotImplementedError
+
+    def mapped_write(self, offset: int, size: int, value: int) -> None:
+        """A store through a mapping of this file, by a guest."""
+        raise NotImplementedError
+
+    def attach_backing(self, fd: int) -> None:
+        """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now."""
+        os.close(fd)
 
     def release(self) -> None:
         """The last reference is gone."""

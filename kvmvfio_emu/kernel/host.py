@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.poller import Poller
+from kvmvfio_emu.engine.scheduler import Scheduler
 from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.engine.work import WorkQueue
+from kvmvfio_emu.guest.base import GuestProgram
 from kvmvfio_emu.hw.machine import Machine
 from kvmvfio_emu.kernel.cpu import HostCpu
 from kvmvfio_emu.kernel.errors import KernelError
@@ -20,6 +22,7 @@ from kvmvfio_emu.kernel.eventfd import EventFdTable
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.irq import IrqSubsystem
 from kvmvfio_emu.kernel.task import Task
+from kvmvfio_emu.kernel.usercopy import UserMemory
 from kvmvfio_emu.profiles import Profile
 
 
@@ -28,6 +31,13 @@ class Module(Protocol):
 
     def check(self) -> None:
         """Raise AssertionError when its state contradicts itself."""
+
+
+class Mirror(Protocol):
+    """Memory that userspace has mapped and that shows something of the kernel's."""
+
+    def sync(self) -> None:
+        """Take in what userspace changed, show what is now."""
 
 
 class Host:
@@ -46,6 +56,11 @@ class Host:
         self.eventfds = EventFdTable(self)
         self.files: dict[int, File] = {}  #: all open files, for `check` and listings
         self.nodes: dict[str, Callable[[], File]] = {}  #: device nodes: path -> open
+        self.inodes: dict[tuple[int, int], File] = {}  #: (device, inode) of a file's backing, kept by the doors
+        #: What a new vCPU of that number executes, if the user or the board says so.
+        self.guest_program: Callable[[int], GuestProgram | None] = lambda number: None
+        self.scheduler = Scheduler()
+        self.mirrors: list[Mirror] = []
         self.modules: dict[str, Module] = {}
         self.irqs = IrqSubsystem(
             machine.gic,
@@ -64,11 +79,24 @@ class Host:
             raise KernelError(errno.ENOENT, f"no device node {path}")
         return opener()
 
+    def mapped_device(self, mm: UserMemory, address: int) -> tuple[File, int] | None:
+        """The device file mapped at user ``address`` and the offset in it; None when it is ordinary memory."""
+        vma = mm.find_vma(address)
+        file = None if vma is None else self.inodes.get((vma.device, vma.inode))
+        if vma is None or file is None or not file.is_device_memory:
+            return None
+        return file, vma.offset + address - vma.start
+
     def settle(self) -> None:
         """Do all that is due now: news from real descriptors, then deferred work, until neither is left."""
         while self.poller.poll() or self.work.waiting:
             while self.work.waiting:
                 self.work.run_one()
+
+    def sync_mirrors(self) -> None:
+        """Make all mapped memory agree with what it shows; the doors call it at each entry and before they return."""
+        for mirror in tuple(self.mirrors):
+            mirror.sync()
 
     def open_files(self) -> list[str]:
         """The kinds of all files that are open, sorted: empty when everything was given back."""
@@ -83,6 +111,6 @@ class Host:
         for eventfd in self.eventfds.held():
             assert eventfd._count > 0, f"{eventfd!r} is held by nobody"
 
-    def module(self, name: str) -> Any:
+    def module(self, name: str) -> Module | None:
         """A part by its name, the way symbol_get finds one; None when it was not built in."""
         return self.modules.get(name)

@@ -50,6 +50,28 @@ class Profile:
     iommu_info_caps: bool = False
     #: The GIC driver has no irq_disable hook: disable_irq takes effect at the next interrupt.
     gic_lazy_disable: bool = True
+    #: VFIO_CHECK_EXTENSION: the numbers that type1 has (9 and 10 also enable the flags that belong to them).
+    type1_extensions: list[int] = field(default_factory=lambda: [1, 3, 6])
+    #: SET_IOMMU with the nesting type works (else EPERM).
+    type1_nesting: bool = True
+    #: MAP_DMA checks the IOVA against the IOMMU's valid ranges, EINVAL (else the IOMMU itself refuses, ERANGE).
+    type1_iova_ranges: bool = False
+    #: How many DMA mappings a container may have, ENOSPC beyond; 0 for no limit.
+    type1_dma_limit: int = 0
+    #: VFIO_IOMMU_DIRTY_PAGES and the dirty bitmap of UNMAP_DMA.
+    type1_dirty: bool = False
+    #: Bytes to which each capability of an info chain is padded.
+    info_cap_align: int = 4
+    #: VFIO_GROUP_SET_CONTAINER judges the descriptor (EBADF) before the group's state (EINVAL).
+    set_container_fd_first: bool = False
+    #: The errno of VFIO_GROUP_SET_CONTAINER for a descriptor of something else.
+    not_container_errno: str = "EINVAL"
+    #: VFIO_GROUP_GET_DEVICE_FD looks the name up (ENODEV) before it looks for a container (EINVAL).
+    device_name_first: bool = False
+    #: VFIO_DEVICE_FEATURE is known to the VFIO core.
+    device_feature: bool = False
+    #: VFIO_DEVICE_SET_IRQS on platform devices bounds start and count, and copies count elements (else one).
+    irq_set_range_checked: bool = False
 
     def capability(self, name: str) -> int:
         """The answer to KVM_CHECK_EXTENSION for ``name`` (a KVM_CAP_* constant's name)."""

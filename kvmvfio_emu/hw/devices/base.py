@@ -86,6 +86,14 @@ class Device:
     def write(self, region: int, offset: int, size: int, value: int) -> None:
         """Store ``value`` (``size`` bytes)."""
 
+    def peek(self, region: int, offset: int, size: int) -> int:
+        """What reads of ``size`` bytes (any multiple of 4) would give, little endian, without their side effects.
+
+        A model whose reads have side effects, or that can show a whole page faster, overrides this.
+        """
+        words = (self.read(region, at, 4).to_bytes(4, "little") for at in range(offset, offset + size, 4))
+        return int.from_bytes(b"".join(words), "little")
+
     def reset(self) -> None:
         """Back to the state after power-on; all lines low."""
         for line in self.lines:

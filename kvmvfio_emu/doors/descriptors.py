@@ -1,0 +1,126 @@
+"""Real file descriptors for emulated files: a sealed memfd each, known by its inode, its last close by inotify.
+
+dup, fork, mmap, SCM_RIGHTS and close then work natively. The description a caller gets is a re-opened one, since only
+such a one tells inotify of its last close; the event is queued before that close returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import struct
+from collections.abc import Callable
+
+from kvmvfio_emu.engine.poller import Poller
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.file import File
+
+_IN_CLOSE_WRITE = 0x8
+_IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+_EVENT = struct.Struct("iIII")
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # else a caller could truncate it under our mapping
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+class Descriptors:
+    """The emulated files that somebody has open.
+
+    A file's descriptors are recognised by a cookie, kept as the position of their open file description, so that
+    a look-up is one lseek; where the position was moved, the inode decides.
+    """
+
+    def __init__(self, poller: Poller, inodes: dict[tuple[int, int], File]) -> None:
+        self._inodes = inodes
+        self._poller = poller
+        self._cookies: dict[int, File] = {}
+        self._watches: dict[int, tuple[File, tuple[int, int], int]] = {}
+        self._inotify = _checked(_libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
+        poller.register(self._inotify, self.drain)
+        #: The bare look-up, for callers that cannot afford a frame: cookie -> file.
+        self.by_cookie: Callable[[int], File | None] = self._cookies.get
+
+    def install(self, file: File) -> int:
+        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it. EMFILE."""
+        try:
+            return self._install(file)
+        except OSError as error:
+            file.put()
+            assert error.errno is not None
+            raise KernelError(error.errno, f"no descriptor for a new {file.kind} file") from None
+
+    def _install(self, file: File) -> int:
+        memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(memfd, file.map_size)
+            fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
+            fd = os.open(f"/proc/self/fd/{memfd}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            os.close(memfd)
+            raise
+        if file.map_size:
+            file.attach_backing(memfd)
+        else:
+            os.close(memfd)
+        # Watched only from here on: the close of the first description is not the one to hear of.
+        path = f"/proc/self/fd/{fd}".encode()
+        try:
+            watch = _checked(_libc.inotify_add_watch(self._inotify, path, ctypes.c_uint32(_IN_CLOSE_WRITE)))
+        except OSError:
+            os.close(fd)
+            raise
+        status = os.fstat(fd)
+        inode = (status.st_dev, status.st_ino)
+        cookie = secrets.randbits(61) | 1 << 61
+        os.lseek(fd, cookie, os.SEEK_SET)
+        self._watches[watch] = (file, inode, cookie)
+        self._cookies[cookie] = self._inodes[inode] = file
+        return fd
+
+    def find(self, fd: int) -> File | None:
+        """The emulated file behind ``fd``; None when ``fd`` is open but something else. OSError EBADF."""
+        try:
+            found = self._cookies.get(os.lseek(fd, 0, os.SEEK_CUR))
+        except OSError as error:
+            if error.errno != errno.ESPIPE:
+                raise
+            return None  # pipes, sockets and eventfds cannot seek; ours can
+        if found is None:
+            status = os.fstat(fd)
+            found = self._inodes.get((status.st_dev, status.st_ino))
+        return found
+
+    def drain(self) -> None:
+        """Release every file whose last descriptor was closed since the last look."""
+        while True:
+            try:
+                events = os.read(self._inotify, 65536)
+            except BlockingIOError:
+                return
+            offset = 0
+            while offset < len(events):
+                watch, mask, _, length = _EVENT.unpack_from(events, offset)
+                offset += _EVENT.size + length
+                if mask & _IN_CLOSE_WRITE and watch in self._watches:
+                    file, inode, cookie = self._watches.pop(watch)
+                    del self._inodes[inode], self._cookies[cookie]
+                    file.put()
+
+    def close(self) -> None:
+        """Shut the door: files that are still open stay as they are, and are ours no more."""
+        self._poller.unregister(self._inotify)
+        os.close(self._inotify)
+        for _, inode, _ in self._watches.values():
+            del self._inodes[inode]
+        self._watches.clear()
+        self._cookies.clear()

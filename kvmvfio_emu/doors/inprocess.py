@@ -1,0 +1,352 @@
+"""The in-process door: `Kernel`, an object with the calls of `os`, `fcntl` and `mmap`, answered by an emulated kernel.
+
+There is no background thread. What others did to an eventfd, or closed behind our back, is noticed at the next call of
+a method here, or by `Kernel.run`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap as _mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, Self
+
+from kvmvfio_emu import profiles
+from kvmvfio_emu.doors.blocking import wait_readable
+from kvmvfio_emu.doors.descriptors import Descriptors
+from kvmvfio_emu.doors.localtask import LocalTask
+from kvmvfio_emu.engine.trace import Event
+from kvmvfio_emu.guest.base import GuestProgram
+from kvmvfio_emu.hw.board import Board
+from kvmvfio_emu.hw.devices import Device
+from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot
+from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
+from kvmvfio_emu.kernel.kvm.run import RunCall
+from kvmvfio_emu.profiles import Profile
+
+#: The C library's ioctl wrapper copies buffers up to this size; so does `fcntl.ioctl`.
+_COPIED = 1024
+
+
+class HasFileno(Protocol):
+    """What os and fcntl take besides a number."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+FileLike = int | HasFileno
+
+
+class Kernel(AbstractContextManager["Kernel"]):
+    """An emulated kernel with the calls of `os`, `fcntl` and `mmap`.
+
+    ``profile``: which kernel answers (a name from `profiles.names()` or a `Profile`); ``machine``: the board it runs
+    on (a name, a path to a TOML file, or a `Board`); ``models``: device classes of your own, by name.
+
+    Paths and descriptors that are not emulated go to the real kernel. Errors are `OSError` with the kernel's errno; the
+    clause that was broken is a note on it. Not thread-safe: one kernel, one thread, one process.
+    """
+
+    def __init__(
+        self,
+        profile: str | Profile = profiles.DEFAULT,
+        machine: str | Board = DEFAULT_MACHINE,
+        models: Mapping[str, type[Device]] | None = None,
+    ) -> None:
+        self.host = boot(profile, machine, models)
+        self._descriptors = Descriptors(self.host.poller, self.host.inodes)
+        self._task = LocalTask(self.host, self._descriptors)
+        self.host.current = self._task
+        self._look = self.host.poller.look
+        self._by_cookie = self._descriptors.by_cookie
+        self._waiting = self.host.work.waiting
+        self._mirrors = self.host.mirrors
+        self._programs: dict[int, GuestProgram] = {}
+        self.host.guest_program = self._programs.get
+        self._closed = False
+
+    def close_kernel(self) -> None:
+        """Power off. Descriptors of this kernel that are still open stay open, but answer nothing any more."""
+        if not self._closed:
+            self._closed = True
+            self._enter()
+            self._descriptors.close()
+            self.host.poller.close()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close_kernel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    # -- the calls of os, fcntl and mmap ------------------------------------------------------------------------
+
+    def open(self, path: str | bytes | os.PathLike[Any], flags: int = os.O_RDWR, mode: int = 0o777) -> int:
+        """As `os.open`. Device nodes of the emulated kernel give emulated files (always O_CLOEXEC, as Python's)."""
+        name = os.fsdecode(path)
+        if not self.owns(name):
+            return os.open(path, flags, mode)
+        self._enter()
+        try:
+            return self._task.install(self.host.open(os.path.normpath(name)))
+        except KernelError as error:
+            raise _with_path(error, name) from None
+
+    def ioctl(self, fd: FileLike, request: int, arg: Any = 0, mutate_flag: bool = True) -> Any:
+        """As `fcntl.ioctl`: an integer argument (a value or an address) or a buffer, changed in place if it can be.
+
+        Returns the result, or the changed bytes for an immutable buffer. KVM_RUN runs the guest until it exits, and
+        blocks like the real one.
+        """
+        number = fd if type(fd) is int else _fileno(fd)
+        if (news := self._look(0)) or self._waiting:
+            self._notice(news)
+        if self._mirrors:
+            self.host.sync_mirrors()
+        try:
+            file = self._by_cookie(os.lseek(number, 0, os.SEEK_CUR)) or self._descriptors.find(number)
+        except OSError as error:
+            if error.errno != errno.ESPIPE:
+                raise
+            file = None
+        if file is None:
+            return fcntl.ioctl(number, request, arg, mutate_flag)
+        self.host.current = self._task
+        returned: bytearray | None = None
+        if type(arg) is not int:
+            arg, returned = _argument(arg, mutate_flag)
+        try:
+            result = file.ioctl(request & 0xFFFFFFFF, arg)
+            if type(result) is not int:
+                result = self._finish(result)
+        except KernelError as error:
+            raise error.oserror() from None
+        finally:
+            if self._waiting:
+                self.host.settle()
+            if self._mirrors:
+                self.host.sync_mirrors()
+        return result if returned is None else bytes(returned)
+
+    def close(self, fd: FileLike) -> None:
+        """As `os.close`. The last copy of a descriptor releases the file before this returns."""
+        number = _fileno(fd)
+        self._enter()
+        eventfd = self._task.known_eventfd(number)
+        os.close(number)
+        if eventfd is not None and not self._task.is_open(eventfd):
+            eventfd.closed()
+        self._enter()
+
+    def dup(self, fd: FileLike) -> int:
+        """As `os.dup`."""
+        return os.dup(_fileno(fd))
+
+    def read(self, fd: FileLike, length: int) -> bytes:
+        """As `os.read`; on an eventfd of yours, too, after all that was due has happened."""
+        return self._transfer(fd, lambda file: file.read(length, None), lambda number: os.read(number, length))
+
+    def write(self, fd: FileLike, data: bytes) -> int:
+        """As `os.write`; what a write to an eventfd causes has happened when this returns."""
+        return self._transfer(fd, lambda file: file.write(bytes(data), None), lambda number: os.write(number, data))
+
+    def pread(self, fd: FileLike, length: int, offset: int) -> bytes:
+        """As `os.pread`."""
+        return self._transfer(
+            fd, lambda file: file.read(length, offset), lambda number: os.pread(number, length, offset)
+        )
+
+    def pwrite(self, fd: FileLike, data: bytes, offset: int) -> int:
+        """As `os.pwrite`."""
+        return self._transfer(
+            fd, lambda file: file.write(bytes(data), offset), lambda number: os.pwrite(number, data, offset)
+        )
+
+    def mmap(
+        self,
+        fileno: int,
+        length: int,
+        flags: int = _mmap.MAP_SHARED,
+        prot: int = _mmap.PROT_READ | _mmap.PROT_WRITE,
+        access: int = _mmap.ACCESS_DEFAULT,
+        offset: int = 0,
+    ) -> _mmap.mmap:
+        """As `mmap.mmap`. Device registers that are mapped agree with the device at each entry into the kernel."""
+        self._enter()
+        file = None if fileno == -1 else self._descriptors.find(fileno)
+        if file is not None:
+            writes = access != _mmap.ACCESS_READ and bool(prot & _mmap.PROT_WRITE)
+            try:
+                if length <= 0 or offset % _mmap.PAGESIZE:
+                    raise KernelError(errno.EINVAL, "a mapping has a length, and starts on a page of the file")
+                file.mmap(offset, length, write=writes)
+            except KernelError as error:
+                raise error.oserror() from None
+        if access != _mmap.ACCESS_DEFAULT:
+            mapping = _mmap.mmap(fileno, length, access=access, offset=offset)
+        else:
+            mapping = _mmap.mmap(fileno, length, flags=flags, prot=prot, offset=offset)
+        self._leave()
+        return mapping
+
+    @contextmanager
+    def installed(self) -> Iterator[Self]:
+        """While it lasts, `os.open`, `os.close`, `fcntl.ioctl`, `mmap.mmap` and their kin ask this kernel first.
+
+        For Python code that cannot be given a `Kernel`. Paths and descriptors that are not emulated stay real. Names
+        that a module has imported from `os` before (``from os import open``) are not reached.
+        """
+        from kvmvfio_emu.doors.patch import patched
+
+        with patched(self):
+            yield self
+
+    # -- driving the model ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let everything happen that can happen now: news from eventfds, deferred work, guests, time.
+
+        Returns when nothing is left but waiting for you. Calls begun with `start` go on here.
+        """
+        self._enter()
+        scheduler, clock = self.host.scheduler, self.host.clock
+        while scheduler.round() or clock.jump():
+            self.host.settle()
+        self._leave()
+
+    def start(self, fd: FileLike, request: int, arg: int = 0) -> RunCall:
+        """Begin an ioctl that may take long (KVM_RUN) and return the call; `run` lets it go on."""
+        self._enter()
+        file = self._descriptors.find(_fileno(fd))
+        if file is None:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        try:
+            call = file.ioctl(request, arg)
+        except KernelError as error:
+            raise error.oserror() from None
+        if not isinstance(call, RunCall):
+            raise KvmVfioEmuError("only KVM_RUN can be started; call ioctl for the others")
+        return call
+
+    def attach_guest(self, vcpu: int, program: GuestProgram) -> None:
+        """What vCPU number ``vcpu`` executes: for the next one created, and for those that exist already."""
+        self._programs[vcpu] = program
+        for vm in self.host.modules["kvm"].vms:
+            for existing in vm.vcpus:
+                if existing.number == vcpu:
+                    existing.program = program
+
+    def device(self, name: str) -> Device:
+        """The hardware behind the host: the device model of that name, to raise its lines or poke its registers."""
+        if name not in self.host.machine.devices:
+            known = ", ".join(sorted(self.host.machine.devices))
+            raise KvmVfioEmuError(f"no device {name!r}; the board has {known}")
+        return self.host.machine.devices[name]
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """How often each event of the model happened."""
+        return self.host.trace.counters
+
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Show every event from now on to ``listener``; returns the function that ends it."""
+        return self.host.trace.listen(listener)
+
+    def open_files(self) -> list[str]:
+        """The kinds of all files that are open: empty when everything was given back."""
+        self._enter()
+        return self.host.open_files()
+
+    def check(self) -> None:
+        """Raise AssertionError when the kernel's state contradicts itself."""
+        self._enter()
+        self.host.check()
+
+    def owns(self, path: str) -> bool:
+        """Whether ``path`` is the emulated kernel's: then even its absence is."""
+        name = os.path.normpath(path)
+        return name == "/dev/kvm" or name == "/dev/vfio" or name.startswith("/dev/vfio/")
+
+    def emulates(self, fd: int) -> bool:
+        """Whether descriptor ``fd`` is one of this kernel's."""
+        try:
+            return self._descriptors.find(fd) is not None
+        except OSError:
+            return False
+
+    # -- entering and leaving --------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        self.host.current = self._task
+        self.host.settle()
+        if self._mirrors:
+            self.host.sync_mirrors()
+
+    def _leave(self) -> None:
+        if self._waiting:
+            self.host.settle()
+        if self._mirrors:
+            self.host.sync_mirrors()
+
+    def _notice(self, news: list[tuple[int, int]]) -> None:
+        self.host.current = self._task
+        self.host.poller.poll(news)
+        self.host.settle()
+
+    def _transfer(self, fd: FileLike, emulated: Callable[[Any], Any], real: Callable[[int], Any]) -> Any:
+        number = _fileno(fd)
+        self._enter()
+        file = self._descriptors.find(number)
+        try:
+            result = real(number) if file is None else emulated(file)
+        except KernelError as error:
+            raise error.oserror() from None
+        self._enter()
+        return result
+
+    def _finish(self, call: RunCall) -> int:
+        """Drive a call until it returns; blocks when only the outside world can help."""
+        host = self.host
+        try:
+            while not call.done:
+                if not host.scheduler.round() and not call.done and not host.clock.jump():
+                    wait_readable(host.poller.fileno(), self._task)
+                host.settle()
+        except BaseException:
+            call.interrupt()  # an exception of the guest's program, or a Python signal handler's
+            raise
+        if call.error is not None:
+            raise call.error
+        assert call.result is not None
+        return call.result
+
+
+def _fileno(fd: FileLike) -> int:
+    if isinstance(fd, int):
+        return fd
+    return fd.fileno()
+
+
+def _with_path(error: KernelError, path: str) -> OSError:
+    raised = OSError(error.errno, os.strerror(error.errno), path)
+    raised.add_note(f"emulated kernel: {error.reason}")
+    return raised
+
+
+def _argument(arg: Any, mutate: bool) -> tuple[Any, bytearray | None]:
+    """(what the kernel gets, what the caller gets back) of an ioctl argument, by the rules of `fcntl.ioctl`."""
+    if isinstance(arg, str):
+        arg = arg.encode()
+    if not hasattr(arg, "__index__") or isinstance(arg, (bytes, bytearray, memoryview)):
+        view = memoryview(arg).cast("B")
+        if mutate and not view.readonly:
+            return view, None
+        if len(view) > _COPIED:
+            raise ValueError("ioctl string arg too long")
+        copy = bytearray(view)
+        return copy, copy
+    return arg.__index__(), None

@@ -1,0 +1,144 @@
+"""`current` for the in-process door: our own memory, our own descriptors."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu.doors.descriptors import Descriptors
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.eventfd import EventFd
+from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.task import Task, UserPtr
+from kvmvfio_emu.kernel.usercopy import UserMemory
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.host import Host
+
+#: What `fcntl.ioctl` gives the kernel to read and write, however short the caller's buffer is.
+_WINDOW = 1024
+_EVENTFD_LINK = "anon_inode:[eventfd]"
+
+
+class LocalTask(Task):
+    """This process. A user pointer is an address, or a buffer object that was handed over as such."""
+
+    def __init__(self, host: Host, descriptors: Descriptors) -> None:
+        self.mm = UserMemory(os.getpid())
+        self.interrupted = False  #: a signal ended a blocking wait
+        self._host = host
+        self._descriptors = descriptors
+        # After fork the child has another memory, so the kernel serves it as another process.
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.mm = UserMemory(os.getpid())
+
+    # -- memory -----------------------------------------------------------------------------------------------
+
+    def copy_from_user(self, pointer: UserPtr, size: int, offset: int = 0) -> bytearray:
+        """As `Task`; a buffer that is too short reads as zeroes after its end, as the C wrapper's would."""
+        if type(pointer) is int:
+            return self.mm.read(pointer + offset, size)
+        assert not isinstance(pointer, int)
+        part = bytearray(pointer[offset : offset + size])
+        if len(part) != size:
+            self._check_window(pointer, offset + size)
+            part.extend(bytes(size - len(part)))
+        return part
+
+    def copy_to_user(self, pointer: UserPtr, data: bytes | bytearray | memoryview, offset: int = 0) -> None:
+        """As `Task`; what does not fit into a buffer that is too short is lost, as in the C wrapper's copy."""
+        if isinstance(pointer, int):
+            self.mm.write(pointer + offset, data)
+            return
+        room = max(len(pointer) - offset, 0)
+        if room < len(data):
+            self._check_window(pointer, offset + len(data))
+        pointer[offset : offset + min(room, len(data))] = bytes(data[:room])
+
+    @staticmethod
+    def _check_window(pointer: bytearray | memoryview, end: int) -> None:
+        if end > _WINDOW:
+            raise KernelError(errno.EFAULT, f"a buffer of {len(pointer)} bytes was given for {end}")
+
+    # -- descriptors --------------------------------------------------------------------------------------------
+
+    def fget(self, fd: int) -> File | None:
+        """As `Task`."""
+        try:
+            return self._descriptors.find(_c_int(fd))
+        except OSError as error:
+            raise KernelError(errno.EBADF, f"descriptor {fd}: {error.strerror}") from None
+
+    def eventfd(self, fd: int) -> EventFd:
+        """As `Task`."""
+        number = _c_int(fd)
+        key = self._eventfd_key(number)
+        if key is None:
+            raise KernelError(errno.EINVAL, f"descriptor {fd} is not an eventfd")
+        try:
+            return self._host.eventfds.adopt(key, os.dup(number))
+        except OSError as error:
+            assert error.errno is not None
+            raise KernelError(error.errno, f"descriptor {fd}: {error.strerror}") from None
+
+    def install(self, file: File) -> int:
+        """As `Task`."""
+        return self._descriptors.install(file)
+
+    def uninstall(self, fd: int) -> None:
+        """As `Task`."""
+        os.close(fd)
+        self._descriptors.drain()
+
+    def signal_pending(self) -> bool:
+        """Whether a signal ended the last wait; Python has run its handler by then."""
+        interrupted, self.interrupted = self.interrupted, False
+        return interrupted
+
+    # -- eventfds that somebody closes ------------------------------------------------------------------------------
+
+    def known_eventfd(self, fd: int) -> EventFd | None:
+        """The eventfd behind ``fd`` if the kernel listens to it."""
+        if not any(eventfd.waiters for eventfd in self._host.eventfds.held()):
+            return None
+        try:
+            key = self._eventfd_key(fd)
+        except KernelError:
+            return None
+        return None if key is None else self._host.eventfds.find(key)
+
+    def is_open(self, eventfd: EventFd) -> bool:
+        """Whether this process has a descriptor of ``eventfd`` besides the kernel's own."""
+        for name in os.listdir("/proc/self/fd"):
+            number = int(name)
+            if number != eventfd.fd:
+                try:
+                    if self._eventfd_key(number) == eventfd.key:
+                        return True
+                except KernelError:
+                    continue  # the directory's own descriptor, closed by now
+        return False
+
+    @staticmethod
+    def _eventfd_key(fd: int) -> int | None:
+        """The kernel's number of an eventfd, the same for all its descriptors; None for another file. EBADF."""
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") != _EVENTFD_LINK:
+                return None
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+                for line in info:
+                    if line.startswith("eventfd-id:"):
+                        return int(line.partition(":")[2])
+        except FileNotFoundError:
+            raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
+        raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")
+
+
+def _c_int(fd: int) -> int:
+    """A descriptor as the kernel takes it: unsigned, so that a negative one is simply not open."""
+    if not 0 <= fd <= 0x7FFFFFFF:
+        raise KernelError(errno.EBADF, f"descriptor {fd} is not open")
+    return fd

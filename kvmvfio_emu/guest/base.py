@@ -1,0 +1,63 @@
+"""Between a vCPU and what it executes: one step at a time, and why a step may have to leave the guest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Exit:
+    """Why a guest cannot go on by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mmio(Exit):
+    """An access to guest physical ``address`` where there is no memory; ``value`` None for a read of ``size`` bytes."""
+
+    address: int
+    size: int
+    value: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wfi(Exit):
+    """Wait for interrupt, with none pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff(Exit):
+    """PSCI SYSTEM_OFF."""
+
+
+class GuestBus(Protocol):
+    """What a program sees of its vCPU: memory, interrupts, time."""
+
+    @property
+    def irq_asserted(self) -> bool:
+        """The vCPU's IRQ input."""
+
+    @property
+    def must_exit(self) -> bool:
+        """Whether the host wants the CPU before the next step."""
+
+    def load(self, address: int, size: int) -> int | Mmio:
+        """The value at guest physical ``address``, or the exit that will fetch it."""
+
+    def store(self, address: int, size: int, value: int) -> Mmio | None:
+        """Store, or the exit that will."""
+
+    def pass_time(self, nanoseconds: int) -> int:
+        """Compute; ends early when the host wants the CPU. Returns what is left."""
+
+    def note(self, name: str, **fields: object) -> None:
+        """Show an event of the guest in the trace."""
+
+
+class GuestProgram(Protocol):
+    """Something that a vCPU can execute."""
+
+    def step(self, bus: GuestBus) -> Exit | None:
+        """Execute one operation; None when the guest can go on."""
+
+    def complete(self, value: int) -> None:
+        """The value that the read of the last `Mmio` exit returned; also called, with 0, after a write."""

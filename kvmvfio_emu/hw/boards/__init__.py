@@ -1,0 +1,221 @@
+"""Board files: the TOML form of `kvmvfio_emu.hw.board`, checked so that a mistake is named and not met later.
+
+The keys are the names of the dataclasses' fields; ``calxeda-midway.toml``, in this directory, explains each.
+Boards in this directory are loaded by name, others by path.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, RegionSpec
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+
+__all__ = ["BUSES", "MAX_SPI", "BoardError", "load", "names"]
+
+#: What ``bus`` of a device can be.
+BUSES = ("platform", "amba", "pci")
+#: The last shared peripheral interrupt: GIC id 1019.
+MAX_SPI = 987
+
+_HERE = Path(__file__).parent
+
+
+class BoardError(KvmVfioEmuError):
+    """A board file cannot be used: unreadable, or it says something impossible. The text names file, device,
+    key."""
+
+
+def names() -> list[str]:
+    """The boards that `load` knows by name."""
+    return sorted(path.stem for path in _HERE.glob("*.toml"))
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Board:
+    """The board of that name, or of the file at that path (anything with a ``/`` or ending in ``.toml``).
+
+    Raises `BoardError`.
+    """
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and "/" not in text and not text.endswith(".toml"):
+        if text not in names():
+            raise BoardError(
+                f"no board {text!r}; known: {', '.join(names())}; a path has a / or ends in .toml"
+            )
+        path = _HERE / f"{text}.toml"
+    else:
+        path = Path(text)
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise BoardError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BoardError(f"{path}: not TOML: {error}") from error
+    return _board(_Table(str(path), table))
+
+
+class _Table:
+    """A TOML table whose keys are taken out one by one, each checked; `close` refuses what is left."""
+
+    def __init__(self, where: str, table: dict[str, Any]) -> None:
+        self.where = where
+        self._left = dict(table)
+
+    def error(self, key: str, problem: str) -> BoardError:
+        return BoardError(f"{self.where}: {key}: {problem}")
+
+    def _take(self, key: str, kind: type, default: Any) -> Any:
+        if key not in self._left:
+            if default is None:
+                raise self.error(key, "missing")
+            return default
+        value = self._left.pop(key)
+        if type(value) is not kind:  # True is an int to isinstance
+            raise self.error(key, f"must be {_KINDS[kind]}, is {value!r}")
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        value: int = self._take(key, int, default)
+        if not low <= value <= high:
+            raise self.error(key, f"{value} is not in {low}..{high}")
+        return value
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value: bool = self._take(key, bool, default)
+        return value
+
+    def string(self, key: str, default: str | None = None) -> str:
+        value: str = self._take(key, str, default)
+        if default is None and not value:
+            raise self.error(key, "is empty")
+        return value
+
+    def items(self, key: str, kind: type, default: list[Any]) -> tuple[Any, ...]:
+        value = self._take(key, list, default)
+        for item in value:
+            if type(item) is not kind:
+                raise self.error(key, f"every item must be {_KINDS[kind]}, is {item!r}")
+        return tuple(value)
+
+    def table(self, key: str) -> dict[str, Any]:
+        value: dict[str, Any] = self._take(key, dict, {})
+        return value
+
+    def tables(self, key: str) -> list[_Table]:
+        return [_Table(f"{self.where}: {key}[{n}]", item) for n, item in enumerate(self.items(key, dict, []))]
+
+    def close(self) -> None:
+        for key in self._left:
+            raise self.error(key, "unknown key")
+
+
+_KINDS = {int: "an integer", bool: "true or false", str: "a string", list: "an array", dict: "a table"}
+
+
+def _board(table: _Table) -> Board:
+    gic_version = table.integer("gic_version", 2, 3, 2)
+    board = Board(
+        name=table.string("name"),
+        description=table.string("description", ""),
+        cpus=table.integer("cpus", 1, 8 if gic_version == 2 else 512, 1),
+        gic_version=gic_version,
+        list_registers=table.integer("list_registers", 1, 64 if gic_version == 2 else 16, 4),
+        split_eoi=table.boolean("split_eoi", True),
+        iommu=_iommu(_Table(f"{table.where}: iommu", table.table("iommu"))),
+        devices=_devices(table),
+    )
+    table.close()
+    return board
+
+
+def _iommu(table: _Table) -> IommuSpec:
+    default = IommuSpec()
+    iommu = IommuSpec(
+        page_sizes=table.items("page_sizes", int, list(default.page_sizes)),
+        coherent=table.boolean("coherent", default.coherent),
+        interrupt_remapping=table.boolean("interrupt_remapping", default.interrupt_remapping),
+        address_bits=table.integer("address_bits", 32, 64, default.address_bits),
+    )
+    for size in iommu.page_sizes:
+        if size < 0x1000 or size & size - 1:
+            raise table.error("page_sizes", f"{size:#x} is not a power of two from 0x1000 up")
+    if not iommu.page_sizes or len(set(iommu.page_sizes)) < len(iommu.page_sizes):
+        raise table.error("page_sizes", "must list at least one size, each once")
+    table.close()
+    return iommu
+
+
+def _devices(board: _Table) -> tuple[DeviceSpec, ...]:
+    devices: list[DeviceSpec] = []
+    spis: dict[int, str] = {}
+    windows: list[tuple[RegionSpec, str]] = []
+    for table in board.tables("devices"):
+        name = table.string("name")
+        table.where = f"{board.where}: device {name}"
+        if any(name == device.name for device in devices):
+            raise table.error("name", "another device has it already")
+        device = _device(name, table)
+        for interrupt in device.interrupts:
+            if interrupt.spi in spis:
+                raise table.error("interrupts", f"SPI {interrupt.spi} is taken by {spis[interrupt.spi]}")
+            spis[interrupt.spi] = name
+        for region in device.regions:
+            for other, owner in windows:
+                if region.address < _end(other) and other.address < _end(region):
+                    raise table.error("regions", f"{_span(region)} overlaps {_span(other)} of {owner}")
+            windows.append((region, name))
+        devices.append(device)
+    return tuple(devices)
+
+
+def _device(name: str, table: _Table) -> DeviceSpec:
+    device = DeviceSpec(
+        name=name,
+        model=table.string("model"),
+        group=table.integer("group", 0, 0x7FFFFFFF),
+        bus=table.string("bus", "platform"),
+        driver=table.string("driver", "vfio-platform"),
+        compatible=table.items("compatible", str, []),
+        regions=tuple(_region(part) for part in table.tables("regions")),
+        interrupts=tuple(_interrupt(part) for part in table.tables("interrupts")),
+        has_reset=table.boolean("has_reset", False),
+        parameters=table.table("parameters"),
+    )
+    if device.bus not in BUSES:
+        raise table.error("bus", f"{device.bus!r} is none of {', '.join(BUSES)}")
+    table.close()
+    return device
+
+
+def _region(table: _Table) -> RegionSpec:
+    region = RegionSpec(
+        address=table.integer("address", 0, 2**64 - 1),
+        size=table.integer("size", 1, 2**64),
+        writable=table.boolean("writable", True),
+        mappable=table.boolean("mappable", True),
+    )
+    for key, value in (("address", region.address), ("size", region.size)):
+        if value % 4:
+            raise table.error(key, f"{value:#x} is not a multiple of 4")
+    if _end(region) > 2**64:
+        raise table.error("size", f"{_span(region)} ends beyond 64 bits")
+    table.close()
+    return region
+
+
+def _interrupt(table: _Table) -> InterruptSpec:
+    interrupt = InterruptSpec(spi=table.integer("spi", 0, MAX_SPI), level=table.boolean("level", True))
+    table.close()
+    return interrupt
+
+
+def _end(region: RegionSpec) -> int:
+    return region.address + region.size
+
+
+def _span(region: RegionSpec) -> str:
+    return f"{region.address:#x}..{_end(region) - 1:#x}"

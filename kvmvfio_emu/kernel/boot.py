@@ -1,0 +1,40 @@
+"""Builds a running kernel from a board and a profile: the only room that knows all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kvmvfio_emu import profiles
+from kvmvfio_emu.engine.clock import Clock
+from kvmvfio_emu.engine.trace import Trace
+from kvmvfio_emu.hw import boards
+from kvmvfio_emu.hw.board import Board
+from kvmvfio_emu.hw.devices import Device
+from kvmvfio_emu.hw.machine import Machine
+from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.kvm.module import Kvm
+from kvmvfio_emu.kernel.vfio.module import Vfio
+from kvmvfio_emu.profiles import Profile
+
+DEFAULT_MACHINE = "calxeda-midway"
+
+
+def boot(
+    profile: str | Profile = profiles.DEFAULT,
+    machine: str | Board = DEFAULT_MACHINE,
+    models: Mapping[str, type[Device]] | None = None,
+) -> Host:
+    """A kernel that has just booted.
+
+    ``profile`` and ``machine`` are names (a board may also be a path to a TOML file) or ready objects;
+    ``models`` adds device models by name. KvmVfioEmuError when a name or a board is no good.
+    """
+    if isinstance(profile, str):
+        profile = profiles.load(profile)
+    board = boards.load(machine) if isinstance(machine, str) else machine
+    clock = Clock()
+    trace = Trace(clock)
+    host = Host(Machine(board, clock, trace, models), profile, clock, trace)
+    Kvm(host)
+    host.modules["vfio"] = Vfio(host)
+    return host

@@ -1,0 +1,85 @@
+"""In-kernel devices of a virtual machine and their attributes (KVM_CREATE_DEVICE, kvm_device_ops)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.file import File, ioctl
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+
+class KvmDevice:
+    """``struct kvm_device`` with its operations; a subclass is a device type.
+
+    `create` runs before the descriptor exists and may refuse; `destroy` when the virtual machine goes.
+    """
+
+    #: What the link of its descriptor says: anon_inode:NAME.
+    name: ClassVar[str] = "kvm-device"
+
+    def __init__(self, vm: Vm) -> None:
+        self.vm = vm
+        self.host = vm.host
+
+    def create(self) -> None:
+        """Take the place in the virtual machine, or raise."""
+
+    def destroy(self) -> None:
+        """Give everything back."""
+
+    def set_attr(self, attr: Any) -> int:
+        """KVM_SET_DEVICE_ATTR with a ``struct kvm_device_attr``."""
+        raise KernelError(errno.EPERM, f"{self.name} has no attribute to set")
+
+    def get_attr(self, attr: Any) -> int:
+        """KVM_GET_DEVICE_ATTR."""
+        raise KernelError(errno.EPERM, f"{self.name} has no attribute to get")
+
+    def has_attr(self, attr: Any) -> int:
+        """KVM_HAS_DEVICE_ATTR: 0 or ENXIO; never looks at ``addr``."""
+        raise KernelError(errno.EPERM, f"{self.name} has no attributes")
+
+    def check(self) -> None:
+        """Raise AssertionError when the state contradicts itself."""
+
+
+class DeviceFile(File):
+    """The descriptor of a device. It holds the virtual machine; closing it does not end the device."""
+
+    kind = "device"
+    unknown_errno = errno.ENOTTY
+
+    def __init__(self, device: KvmDevice) -> None:
+        super().__init__(device.host)
+        self.device = device
+        self.link = f"anon_inode:{device.name}"
+        device.vm.get()
+
+    # The verb is looked up before the argument is read: GET on a device without it is EPERM for any pointer.
+
+    @ioctl(uapi.KVM_SET_DEVICE_ATTR, "struct kvm_device_attr")
+    def set_device_attr(self, attr: Any) -> int:
+        """Set an attribute. ENXIO unknown group or attribute, else as the device says."""
+        return self.device.set_attr(attr)
+
+    @ioctl(uapi.KVM_GET_DEVICE_ATTR)
+    def get_device_attr(self, arg: Any) -> int:
+        """Get an attribute. EPERM when the device has none to get."""
+        if type(self.device).get_attr is KvmDevice.get_attr:
+            raise KernelError(errno.EPERM, f"{self.device.name} has no get_attr")
+        raw = self.host.current.copy_from_user(arg, uapi.sizeof("struct kvm_device_attr"))
+        return self.device.get_attr(uapi.ffi.from_buffer("struct kvm_device_attr *", raw))
+
+    @ioctl(uapi.KVM_HAS_DEVICE_ATTR, "struct kvm_device_attr")
+    def has_device_attr(self, attr: Any) -> int:
+        """0 when the attribute exists, ENXIO when not."""
+        return self.device.has_attr(attr)
+
+    def release(self) -> None:
+        """Only the reference to the virtual machine goes (3.17); later kernels destroy some devices here."""
+        self.device.vm.put()

@@ -1,0 +1,52 @@
+"""KVM_IRQ_LINE on ARM: which input a number names (kvm_vm_ioctl_irq_line, arch/arm/kvm/arm.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+_FIRST_PPI, _FIRST_SPI = 16, 32
+
+
+def drive_line(vm: Vm, irq: int, level: bool) -> None:
+    """Drive the input named by ``irq``: bits 24-31 type, 16-23 vCPU index, 0-15 number.
+
+    CPU: the IRQ or FIQ input of a vCPU, only without an in-kernel controller (ENXIO). SPI, PPI: an input of the
+    in-kernel controller (ENXIO without). EINVAL for a vCPU or number that does not exist, or another type.
+    """
+    kind = irq >> uapi.KVM_ARM_IRQ_TYPE_SHIFT & uapi.KVM_ARM_IRQ_TYPE_MASK
+    index = irq >> uapi.KVM_ARM_IRQ_VCPU_SHIFT & uapi.KVM_ARM_IRQ_VCPU_MASK
+    number = irq & uapi.KVM_ARM_IRQ_NUM_MASK
+    if kind == uapi.KVM_ARM_IRQ_TYPE_SPI:
+        vgic = vm.require_vgic()
+        if number < _FIRST_SPI:
+            raise KernelError(errno.EINVAL, f"{number} is no shared peripheral interrupt")
+        vgic.inject(0, number, level)
+    elif kind == uapi.KVM_ARM_IRQ_TYPE_PPI:
+        vgic = vm.require_vgic()
+        _vcpu(vm, index)
+        if not _FIRST_PPI <= number < _FIRST_SPI:
+            raise KernelError(errno.EINVAL, f"{number} is no private peripheral interrupt")
+        vgic.inject(index, number, level)
+    elif kind == uapi.KVM_ARM_IRQ_TYPE_CPU:
+        if vm.vgic is not None:
+            raise KernelError(errno.ENXIO, "the vCPU's inputs belong to the in-kernel interrupt controller")
+        vcpu = _vcpu(vm, index)
+        if number > uapi.KVM_ARM_IRQ_CPU_FIQ:
+            raise KernelError(errno.EINVAL, f"a vCPU has no input {number}")
+        vcpu.set_input(number, level)
+    else:
+        raise KernelError(errno.EINVAL, f"no interrupt type {kind}")
+
+
+def _vcpu(vm: Vm, index: int) -> Vcpu:
+    if index >= len(vm.vcpus):
+        raise KernelError(errno.EINVAL, f"no vCPU {index}")
+    return vm.vcpus[index]

@@ -1,0 +1,125 @@
+"""Memory slots: which guest physical addresses are which user addresses (virt/kvm/kvm_main.c)."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.file import File
+
+PAGE_SIZE = 4096
+PAGE_SHIFT = 12
+#: Guest physical addresses have 40 bits on the machines of this age (stage-2 tables).
+PHYS_BITS = 40
+#: The end of user addresses, as access_ok sees it.
+USER_END = 1 << 47
+_MAX_PAGES = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One memory slot; sizes and addresses in bytes."""
+
+    number: int
+    gpa: int
+    size: int
+    hva: int
+    flags: int
+
+    @property
+    def readonly(self) -> bool:
+        """Guest writes exit as MMIO."""
+        return bool(self.flags & uapi.KVM_MEM_READONLY)
+
+
+class Memory:
+    """The slots of one virtual machine. A refused change leaves them as they were."""
+
+    def __init__(self, slots: int) -> None:
+        self._limit = slots
+        self._slots: dict[int, Slot] = {}
+        self._dirty: dict[int, set[int]] = {}
+        #: Guest page -> what device the user mapped there, if any: the stage-2 table, forgotten with every change.
+        self.stage2: dict[int, tuple[File, int] | None] = {}
+
+    def set_region(self, region: Any) -> None:
+        """KVM_SET_USER_MEMORY_REGION with a ``struct kvm_userspace_memory_region``. EINVAL, EEXIST, EFAULT."""
+        new = Slot(
+            region.slot,
+            region.guest_phys_addr,
+            region.memory_size,
+            region.userspace_addr,
+            region.flags,
+        )
+        self._check_arguments(new)
+        self.stage2.clear()
+        old = self._slots.get(new.number)
+        if not new.size:
+            if old is None:
+                raise KernelError(errno.EINVAL, f"slot {new.number} does not exist, so it cannot be deleted")
+            del self._slots[new.number]
+            self._dirty.pop(new.number, None)
+            return
+        if old is not None:
+            self._check_change(old, new)
+        if new.gpa + new.size > 1 << PHYS_BITS:
+            raise KernelError(errno.EFAULT, f"guest memory beyond the {PHYS_BITS}-bit physical space")
+        if old is None or old.gpa != new.gpa:
+            for other in self._slots.values():
+                overlaps = other.gpa < new.gpa + new.size and new.gpa < other.gpa + other.size
+                if other.number != new.number and overlaps:
+                    raise KernelError(errno.EEXIST, f"slot {new.number} overlaps slot {other.number}")
+        self._slots[new.number] = new
+
+    def _check_arguments(self, new: Slot) -> None:
+        def need(condition: bool, reason: str) -> None:
+            if not condition:
+                raise KernelError(errno.EINVAL, reason)
+
+        known = uapi.KVM_MEM_LOG_DIRTY_PAGES | uapi.KVM_MEM_READONLY
+        need(not new.flags & ~known, f"unknown memory flags {new.flags & ~known:#x}")
+        need(not new.size % PAGE_SIZE, "memory_size is not a multiple of the page size")
+        need(not new.gpa % PAGE_SIZE, "guest_phys_addr is not page aligned")
+        need(not new.hva % PAGE_SIZE, "userspace_addr is not page aligned")
+        need(new.hva + new.size <= USER_END, "userspace_addr is not in user space")
+        need(new.number < self._limit, f"slot {new.number}: there are {self._limit}")
+        need(new.gpa + new.size < 1 << 64, "the guest range wraps")
+        need(new.size >> PAGE_SHIFT <= _MAX_PAGES, "a slot has at most 2^31 - 1 pages")
+
+    @staticmethod
+    def _check_change(old: Slot, new: Slot) -> None:
+        if new.hva != old.hva or new.size != old.size or new.readonly != old.readonly:
+            raise KernelError(errno.EINVAL, "a slot's address, size and read-only flag cannot change; delete it first")
+
+    def slot(self, number: int) -> Slot | None:
+        """The slot with that number, if it is set."""
+        return self._slots.get(number)
+
+    def find(self, gpa: int) -> Slot | None:
+        """The slot that holds guest address ``gpa``, if any."""
+        for slot in self._slots.values():
+            if slot.gpa <= gpa < slot.gpa + slot.size:
+                return slot
+        return None
+
+    def mark_dirty(self, slot: Slot, gpa: int) -> None:
+        """The guest wrote to ``gpa`` in ``slot``."""
+        if slot.flags & uapi.KVM_MEM_LOG_DIRTY_PAGES:
+            self._dirty.setdefault(slot.number, set()).add(gpa - slot.gpa >> PAGE_SHIFT)
+
+    def take_dirty(self, slot: Slot) -> bytes:
+        """The bitmap of pages written since the last call, whole 64-bit words, one bit a page."""
+        bitmap = bytearray(-(-(slot.size >> PAGE_SHIFT) // 64) * 8)
+        for page in self._dirty.pop(slot.number, ()):
+            bitmap[page >> 3] |= 1 << (page & 7)
+        return bytes(bitmap)
+
+    def clear(self) -> None:
+        """Drop all slots: the virtual machine goes away."""
+        self._slots.clear()
+        self._dirty.clear()

@@ -1,0 +1,46 @@
+"""KVM as the host kernel loads it: its device node, its virtual machines, its device types (virt/kvm/kvm_main.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.kvm.device import KvmDevice
+from kvmvfio_emu.kernel.kvm.system import KvmFile
+from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
+from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+#: KVM_RUN's shared pages: struct kvm_run, then the coalesced MMIO ring.
+PAGE = 4096
+RUN_PAGES = 2 * PAGE
+
+
+class Kvm:
+    """The module. `capabilities` maps capability numbers to answers, resolved once from the profile."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.vms: list[Vm] = []
+        answers = dict(host.profile.capabilities)
+        answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
+        self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
+        self.max_vcpus: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
+        self.device_types: dict[int, type[KvmDevice]] = {uapi.KVM_DEV_TYPE_VFIO: KvmVfio}
+        if host.machine.board.gic_version == 2:
+            self.device_types[uapi.KVM_DEV_TYPE_ARM_VGIC_V2] = VgicV2Device
+        host.nodes["/dev/kvm"] = self.open
+        host.modules["kvm"] = self
+
+    def open(self) -> File:
+        """A new open file of /dev/kvm."""
+        return KvmFile(self)
+
+    def check(self) -> None:
+        """Every virtual machine's invariants."""
+        for vm in self.vms:
+            vm.check()

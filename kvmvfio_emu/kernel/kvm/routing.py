@@ -1,0 +1,53 @@
+"""Which pin of the interrupt controller a gsi means (virt/kvm/irqchip.c); on ARM of 2014 simply pin = gsi."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.task import Task, UserPtr
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.profiles import Profile
+
+MAX_ROUTES = 4096
+_ENTRY_SIZE = 48
+#: Shared peripheral interrupts end at 1020; pins count from the first of them.
+_PINS = 1020 - 32
+
+
+class Routing:
+    """The routing table of one virtual machine. Without a table (the default) every gsi is the pin of its number."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._settable = profile.irq_routing
+        self._table: dict[int, int] | None = None
+
+    def pin(self, gsi: int) -> int | None:
+        """The pin behind ``gsi``; None when it leads nowhere."""
+        return gsi if self._table is None else self._table.get(gsi)
+
+    def set(self, header: Any, pointer: UserPtr, task: Task) -> None:
+        """KVM_SET_GSI_ROUTING. EINVAL too many, flags, a bad entry, or no routing at all; EFAULT the entries."""
+        if not self._settable:
+            raise KernelError(errno.EINVAL, "this kernel has no interrupt routing on ARM")
+        if header.nr > MAX_ROUTES or header.flags:
+            raise KernelError(errno.EINVAL, f"{header.nr} routes with flags {header.flags:#x}")
+        raw = task.copy_from_user(pointer, header.nr * _ENTRY_SIZE, 8)
+        entries = uapi.ffi.from_buffer("struct kvm_irq_routing_entry[]", raw)
+        table: dict[int, int] = {}
+        for entry in entries:
+            if entry.gsi >= MAX_ROUTES or entry.flags or entry.type != uapi.KVM_IRQ_ROUTING_IRQCHIP:
+                raise KernelError(errno.EINVAL, f"routing entry for gsi {entry.gsi}: gsi, flags or type")
+            if entry.u.irqchip.irqchip or entry.u.irqchip.pin >= _PINS:
+                raise KernelError(errno.EINVAL, f"routing entry for gsi {entry.gsi}: no such pin")
+            if entry.gsi in table:
+                raise KernelError(errno.EINVAL, f"gsi {entry.gsi} twice to one interrupt controller")
+            table[entry.gsi] = entry.u.irqchip.pin
+        self._table = table
+
+    def clear(self) -> None:
+        """The virtual machine goes."""
+        self._table = None

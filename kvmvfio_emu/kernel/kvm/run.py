@@ -1,0 +1,218 @@
+"""KVM_RUN: the loop between host and guest, resumable so that one thread runs every vCPU (kvm_arch_vcpu_ioctl_run).
+
+The order is the kernel's: flush, enter, exit, host interrupts (a physical interrupt that ended the guest's stay is
+handled here), sync, then the exit's own business.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.engine.scheduler import Turn
+from kvmvfio_emu.guest.base import Exit, Mmio, PowerOff, Wfi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
+from kvmvfio_emu.kernel.kvm.vgic.registers import DIST_SIZE
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
+    from kvmvfio_emu.kernel.task import Task
+
+#: Guest operations in one slice, after which others get their turn.
+SLICE = 64
+
+
+class RunCall:
+    """One KVM_RUN in progress. `advance` gives it a slice; `result` (or `error`) is there when it is `DONE`."""
+
+    def __init__(self, vcpu: Vcpu, task: Task) -> None:
+        self.vcpu = vcpu
+        self.task = task
+        self.result: int | None = None
+        self.error: KernelError | None = None
+        self._loop = self._run()
+        vcpu.call = self
+        vcpu.host.scheduler.add(self)
+
+    @property
+    def done(self) -> bool:
+        """Whether KVM_RUN has returned."""
+        return self.result is not None or self.error is not None
+
+    def advance(self) -> Turn:
+        """One slice."""
+        try:
+            return next(self._loop)
+        except StopIteration as returned:
+            self.result = returned.value
+        except KernelError as error:
+            self.error = error
+        self._end()
+        return Turn.DONE
+
+    def interrupt(self) -> None:
+        """A signal arrived: KVM_RUN returns EINTR now, wherever it is."""
+        if not self.done:
+            self._leave_guest()
+            self.error = self._interrupted()
+            self._end()
+
+    def preempt(self) -> None:
+        """Another vCPU wants the physical CPU: out of the guest, to come back at the next slice."""
+        self.vcpu.host.event("vmexit_preempt", vcpu=self.vcpu.index)
+        self._leave_guest()
+
+    def _end(self) -> None:
+        self._loop.close()
+        self.vcpu.call = None
+        self.vcpu.blocked = False
+        self.vcpu.host.scheduler.remove(self)
+
+    def _interrupted(self) -> KernelError:
+        self.vcpu.run.exit_reason = uapi.KVM_EXIT_INTR
+        return KernelError(errno.EINTR, "a signal is pending, or immediate_exit is set")
+
+    # -- the loop ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> Generator[Turn, None, int]:
+        vcpu = self.vcpu
+        self._complete_mmio()
+        if vcpu.run.immediate_exit or self.task.signal_pending():
+            raise self._interrupted()
+        if vcpu.program is None:
+            vcpu.host.event("no_guest_program", vcpu=vcpu.index)
+            vcpu.run.exit_reason = uapi.KVM_EXIT_INTERNAL_ERROR
+            vcpu.run.internal.suberror = uapi.KVM_INTERNAL_ERROR_EMULATION
+            return 0
+        while True:
+            while vcpu.blocked or vcpu.powered_off:
+                yield Turn.BLOCKED
+                if vcpu.run.immediate_exit or self.task.signal_pending():
+                    raise self._interrupted()
+            cause = yield from self._stay_in_guest()
+            if isinstance(cause, Exit) and self._handle(cause):
+                return 0
+            vcpu.host.settle()
+            if vcpu.run.immediate_exit or self.task.signal_pending():
+                raise self._interrupted()
+
+    def _stay_in_guest(self) -> Generator[Turn, None, Exit | str]:
+        """Enter, execute, leave. Returns why."""
+        vcpu, host = self.vcpu, self.vcpu.host
+        self._enter_guest()
+        cause = yield from self._execute()
+        if not vcpu.in_guest:
+            return cause  # taken out from outside while it waited for its turn
+        host.event(_exit_event(cause), vcpu=vcpu.index)
+        self._leave_guest()
+        return cause
+
+    def _enter_guest(self) -> None:
+        vcpu = self.vcpu
+        other = vcpu.cpu.guest
+        if other is not None:
+            other.give_way()
+        with vcpu.cpu.irqs_disabled():
+            if vcpu.vm.vgic is not None:
+                vcpu.vm.vgic.flush(vcpu)
+            vcpu.has_run = vcpu.in_guest = True
+            vcpu.forced = None
+            vcpu.cpu.guest = vcpu
+            vcpu.host.event("vmentry", vcpu=vcpu.index)
+
+    def _leave_guest(self) -> None:
+        """Back to the host: pending physical interrupts first, then the list registers."""
+        vcpu = self.vcpu
+        if not vcpu.in_guest:
+            return
+        vcpu.in_guest = False
+        vcpu.forced = None
+        vcpu.cpu.guest = None
+        vcpu.cpu.take_irqs()
+        if vcpu.vm.vgic is not None:
+            vcpu.vm.vgic.sync(vcpu)
+
+    def _execute(self) -> Generator[Turn, None, Exit | str]:
+        vcpu, program, clock = self.vcpu, self.vcpu.program, self.vcpu.host.clock
+        interface = vcpu.interface
+        assert program is not None
+        while True:
+            for _ in range(SLICE):
+                if interface.maintenance:
+                    return "maint"
+                if vcpu.forced is not None:
+                    return vcpu.forced
+                exit_ = program.step(vcpu.bus)
+                if exit_ is not None:
+                    return exit_
+                clock.advance(STEP_NS)
+            yield Turn.RUNNABLE
+            if not vcpu.in_guest:
+                return "preempt"
+            if vcpu.run.immediate_exit or self.task.signal_pending():
+                return "signal"
+
+    # -- exits --------------------------------------------------------------------------------------------------
+
+    def _handle(self, cause: Exit) -> bool:
+        """The exit's own business; True when KVM_RUN returns to userspace."""
+        vcpu = self.vcpu
+        if isinstance(cause, Wfi):
+            vcpu.blocked = not vcpu.runnable
+            return False
+        if isinstance(cause, Mmio):
+            return self._handle_mmio(cause)
+        assert isinstance(cause, PowerOff)
+        vcpu.powered_off = True
+        vcpu.run.exit_reason = uapi.KVM_EXIT_SYSTEM_EVENT
+        vcpu.run.system_event.type = uapi.KVM_SYSTEM_EVENT_SHUTDOWN
+        vcpu.run.system_event.flags = 0
+        return True
+
+    def _handle_mmio(self, access: Mmio) -> bool:
+        vcpu = self.vcpu
+        program, vgic = vcpu.program, vcpu.vm.vgic
+        assert program is not None
+        if vgic is not None and vgic.ready and vgic.dist_base <= access.address < vgic.dist_base + DIST_SIZE:
+            program.complete(self._distributor(access, access.address - vgic.dist_base))
+            return False
+        if access.value is not None and vcpu.vm.bus.write(access.address, access.size, access.value):
+            program.complete(0)
+            return False
+        run = vcpu.run
+        run.exit_reason = uapi.KVM_EXIT_MMIO
+        run.mmio.phys_addr = access.address
+        run.mmio.len = access.size
+        run.mmio.is_write = access.value is not None
+        data = (access.value or 0).to_bytes(8, "little")
+        uapi.ffi.memmove(run.mmio.data, data, 8)
+        vcpu.mmio = access
+        return True
+
+    def _distributor(self, access: Mmio, offset: int) -> int:
+        vgic = self.vcpu.vm.vgic
+        assert vgic is not None
+        word, shift = offset & ~3, 8 * (offset & 3)
+        mask = (1 << 8 * access.size) - 1
+        if access.value is None:
+            return vgic.distributor.read(self.vcpu.index, word) >> shift & mask
+        vgic.distributor.write(self.vcpu.index, word, access.value << shift, mask << shift & 0xFFFFFFFF)
+        return 0
+
+    def _complete_mmio(self) -> None:
+        """Userspace has done the access of the last exit; models kvm_handle_mmio_return."""
+        access, self.vcpu.mmio = self.vcpu.mmio, None
+        if access is not None and self.vcpu.program is not None:
+            data = bytes(uapi.ffi.buffer(self.vcpu.run.mmio.data))
+            value = int.from_bytes(data[: access.size], "little")
+            self.vcpu.program.complete(value if access.value is None else 0)
+
+
+def _exit_event(cause: Exit | str) -> str:
+    """The counter that a reason for leaving the guest belongs to."""
+    if isinstance(cause, str):
+        return f"vmexit_{cause}"
+    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio", PowerOff: "vmexit_hvc"}[type(cause)]

@@ -1,0 +1,116 @@
+"""A vCPU: its registers that the model has, its interrupt inputs, and how others wake or interrupt it (kvm_vcpu)."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Any
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.hw.gich import VirtualInterface
+from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.guest.base import GuestProgram, Mmio
+    from kvmvfio_emu.kernel.kvm.run import RunCall
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+RUN_SIZE = 2 * 4096
+
+
+class Vcpu:
+    """vCPU ``number`` of a virtual machine; `index` counts the vCPUs in the order of their creation."""
+
+    def __init__(self, vm: Vm, number: int) -> None:
+        self.vm = vm
+        self.host = vm.host
+        self.number = number
+        self.index = len(vm.vcpus)
+        #: The physical CPU that it runs on; it does not migrate by itself.
+        self.cpu = vm.host.cpus[self.index % len(vm.host.cpus)]
+        self.interface = VirtualInterface(vm.host.machine.board.list_registers, self._hw_deactivate)
+        self.interface.enabled = False  # GICV_CTLR and GICV_PMR are zero at reset
+        self.interface.pmr = 0
+        self.bus = VcpuBus(self)
+        self.program: GuestProgram | None = vm.host.guest_program(number)
+        self.initialized = False  #: KVM_ARM_VCPU_INIT was called
+        self.powered_off = False
+        self.has_run = False
+        self.call: RunCall | None = None  #: the KVM_RUN in progress
+        self.in_guest = False  #: loaded on its CPU, executing guest code
+        self.blocked = False  #: in WFI
+        self.forced: str | None = None  #: why the guest must be left at the next boundary
+        self.inputs = 0  #: IRQ (bit 0) and FIQ (bit 1) inputs, without an in-kernel controller
+        self.signal_mask: bytes | None = None
+        self.mmio: Mmio | None = None  #: the access that the last exit left to userspace
+        self._attach(bytearray(RUN_SIZE))
+
+    # -- the shared run page ----------------------------------------------------------------------------------
+
+    def attach_run_page(self, fd: int) -> None:
+        """Share `RUN_SIZE` bytes of memfd ``fd`` with userspace."""
+        self._attach(mmap.mmap(fd, RUN_SIZE))
+        os.close(fd)
+
+    def _attach(self, memory: bytearray | mmap.mmap) -> None:
+        self._memory = memory
+        self.run: Any = uapi.ffi.from_buffer("struct kvm_run *", memory)
+
+    # -- being told ---------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a KVM_RUN is in progress (the vCPU's mutex is taken)."""
+        return self.call is not None
+
+    def kick(self) -> None:
+        """Make it look at its interrupts soon: wake it, or take it out of the guest. Models kvm_vcpu_kick."""
+        self.blocked = False
+        if self.in_guest:
+            self.force_exit("kick")
+
+    def force_exit(self, why: str) -> None:
+        """Leave the guest at the next boundary. The first reason counts."""
+        self.forced = self.forced or why
+
+    def give_way(self) -> None:
+        """Leave the physical CPU to another vCPU."""
+        assert self.call is not None
+        self.call.preempt()
+
+    def set_input(self, number: int, level: bool) -> None:
+        """Drive the IRQ (0) or FIQ (1) input; models vcpu_interrupt_line."""
+        bit = 1 << number
+        if bool(self.inputs & bit) != level:
+            self.inputs ^= bit
+            self.kick()
+
+    @property
+    def irq_asserted(self) -> bool:
+        """What the guest sees at its IRQ input."""
+        return self.interface.signalled or bool(self.inputs & 1)
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a WFI would return; models kvm_arch_vcpu_runnable."""
+        vgic = self.vm.vgic
+        return bool(self.inputs) or (vgic is not None and vgic.pending_for(self))
+
+    def _hw_deactivate(self, irq: int) -> None:
+        """The hardware completes a physical interrupt on the guest's EOI: no exit, the host does nothing."""
+        self.host.event("hw_deactivate", irq=irq, vcpu=self.index)
+        self.host.machine.gic.deactivate(irq)
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def destroy(self) -> None:
+        """The virtual machine goes."""
+        if self.cpu.guest is self:
+            self.cpu.guest = None
+        self.in_guest = False
+
+    def check(self) -> None:
+        """Raise AssertionError when the state contradicts itself."""
+        assert not (self.in_guest and self.blocked), "a vCPU in the guest and in WFI at once"
+        assert self.in_guest == (self.cpu.guest is self), "vCPU and CPU disagree on who is in guest mode"
+        self.interface.check()

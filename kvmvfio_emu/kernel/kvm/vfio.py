@@ -1,0 +1,102 @@
+"""The KVM-VFIO device: how KVM learns of VFIO groups, and of interrupts to forward (virt/kvm/vfio.c).
+
+KVM meets VFIO here only, through VFIO's external-user API, found when it is needed as symbol_get does.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.device import KvmDevice
+from kvmvfio_emu.kernel.kvm.forward import ForwardControl, forward_control
+from kvmvfio_emu.kernel.vfio import external
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.file import File
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+_GROUP_ATTRS = (uapi.KVM_DEV_VFIO_GROUP_ADD, uapi.KVM_DEV_VFIO_GROUP_DEL)
+
+
+class KvmVfio(KvmDevice):
+    """KVM_DEV_TYPE_VFIO. One a virtual machine; it lives until the virtual machine goes."""
+
+    name = "kvm-vfio"
+
+    def __init__(self, vm: Vm) -> None:
+        super().__init__(vm)
+        #: (file, group) of every group that was added.
+        self.groups: list[tuple[File, external.VfioGroup]] = []
+        self.forward: ForwardControl | None = forward_control(vm)
+
+    def create(self) -> None:
+        """EBUSY when the virtual machine has one."""
+        if any(isinstance(device, KvmVfio) for device in self.vm.devices):
+            raise KernelError(errno.EBUSY, "the virtual machine has a KVM-VFIO device")
+
+    def destroy(self) -> None:
+        """Interrupts before groups: a forwarded one holds its device, and so its group."""
+        if self.forward is not None:
+            self.forward.cleanup()
+        for _, group in self.groups:
+            external.group_put_external_user(group)
+        self.groups.clear()
+
+    def has_attr(self, attr: Any) -> int:
+        """GROUP: ADD, DEL. DEVICE: as the profile's forward control; ENXIO where there is none."""
+        if attr.group == uapi.KVM_DEV_VFIO_GROUP and attr.attr in _GROUP_ATTRS:
+            return 0
+        if attr.group == uapi.KVM_DEV_VFIO_DEVICE and self.forward is not None and self.forward.has(attr.attr):
+            return 0
+        raise KernelError(errno.ENXIO, f"KVM-VFIO has no attribute {attr.attr} in group {attr.group}")
+
+    def set_attr(self, attr: Any) -> int:
+        """ENXIO as `has_attr`; EFAULT the payload; then as `_add`, `_delete` or the forward control."""
+        self.has_attr(attr)
+        if attr.group == uapi.KVM_DEV_VFIO_DEVICE:
+            assert self.forward is not None
+            self.forward.control(attr.attr, attr.addr)
+            return 0
+        fd = int.from_bytes(self.host.current.copy_from_user(attr.addr, 4), "little", signed=True)
+        file = self.host.current.fget(fd)
+        if attr.attr == uapi.KVM_DEV_VFIO_GROUP_ADD:
+            self._add(file)
+        else:
+            self._delete(file)
+        return 0
+
+    def _require_vfio(self) -> None:
+        """EINVAL when VFIO is not loaded: the wrappers look its functions up by name."""
+        if self.host.module("vfio") is None:
+            raise KernelError(errno.EINVAL, "VFIO is not loaded")
+
+    def _add(self, file: File | None) -> None:
+        """EINVAL not a group, or one without container and IOMMU; EEXIST added already."""
+        self._require_vfio()
+        group = external.group_get_external_user(file)
+        if any(held is group for _, held in self.groups):
+            external.group_put_external_user(group)
+            raise KernelError(errno.EEXIST, "the group was added already")
+        assert file is not None
+        self.groups.append((file, group))
+
+    def _delete(self, file: File | None) -> None:
+        """ENOENT not added; before the fix of 2017 EINVAL for what is not a usable group."""
+        self._require_vfio()
+        if not self.host.profile.group_del_by_file:
+            wanted = external.group_get_external_user(file)
+            external.group_put_external_user(wanted)
+        for entry in self.groups:
+            if entry[0] is file:
+                self.groups.remove(entry)
+                external.group_put_external_user(entry[1])
+                return
+        raise KernelError(errno.ENOENT, "the group was not added")
+
+    def check(self) -> None:
+        """Raise AssertionError when the state contradicts itself."""
+        if self.forward is not None:
+            self.forward.check()

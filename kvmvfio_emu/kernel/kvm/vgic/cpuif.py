@@ -1,0 +1,91 @@
+"""The virtual CPU interface's registers (GICV_*) as the guest reaches them, and their saved form (GRP_CPU_REGS)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvmvfio_emu.hw.gich import VirtualInterface
+
+CPU_SIZE = 0x2000
+#: Implementer 0x43B, architecture version 2, product 0x4B.
+GICC_IIDR = 0x4B << 20 | 2 << 16 | 0x43B
+
+_CTLR, _PMR, _BPR, IAR, EOIR, _RPR, _HPPIR, _ABPR = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14, 0x18, 0x1C
+_AIAR, _AEOIR, _AHPPIR, _APR0, _IIDR, _DIR = 0x20, 0x24, 0x28, 0xD0, 0xFC, 0x1000
+_CTLR_ENABLE, _CTLR_EOIMODE = 1 << 0, 1 << 9
+
+
+def _ctlr(interface: VirtualInterface) -> int:
+    return int(interface.enabled) * _CTLR_ENABLE | interface.eoi_mode * _CTLR_EOIMODE
+
+
+def _set_ctlr(interface: VirtualInterface, value: int) -> None:
+    interface.enabled = bool(value & _CTLR_ENABLE)
+    interface.eoi_mode = int(bool(value & _CTLR_EOIMODE))
+
+
+def _set_pmr(interface: VirtualInterface, value: int) -> None:
+    interface.pmr = value & 0xF8  # 5 bits of priority
+
+
+def _set_bpr(interface: VirtualInterface, value: int) -> None:
+    interface.bpr = max(value & 7, 2)
+
+
+def _set_abpr(interface: VirtualInterface, value: int) -> None:
+    interface.abpr = max(value & 7, 3)
+
+
+#: What is saved and restored with a virtual machine: offset -> (get, set).
+_SAVED: dict[int, tuple[Callable[[VirtualInterface], int], Callable[[VirtualInterface, int], None]]] = {
+    _CTLR: (_ctlr, _set_ctlr),
+    _PMR: (lambda interface: interface.pmr, _set_pmr),
+    _BPR: (lambda interface: interface.bpr, _set_bpr),
+    _ABPR: (lambda interface: interface.abpr, _set_abpr),
+    _IIDR: (lambda interface: GICC_IIDR, lambda interface, value: None),
+}
+_ACTIVE_PRIORITIES = range(_APR0, _APR0 + 16, 4)  # RAZ/WI in this age
+
+_READS: dict[int, Callable[[VirtualInterface], int]] = {
+    IAR: VirtualInterface.iar,
+    _AIAR: VirtualInterface.iar,
+    _HPPIR: VirtualInterface.hppir,
+    _AHPPIR: VirtualInterface.hppir,
+    _RPR: lambda interface: min(interface.running_priority, 0xFF),
+}
+_WRITES: dict[int, Callable[[VirtualInterface, int], None]] = {
+    EOIR: VirtualInterface.eoir,
+    _AEOIR: VirtualInterface.eoir,
+    _DIR: VirtualInterface.dir,
+}
+
+
+def known(offset: int) -> bool:
+    """Whether GRP_CPU_REGS has a register at ``offset``."""
+    return offset in _SAVED or offset in _ACTIVE_PRIORITIES
+
+
+def read_saved(interface: VirtualInterface, offset: int) -> int:
+    """A register as GRP_CPU_REGS gets it."""
+    return _SAVED[offset][0](interface) if offset in _SAVED else 0
+
+
+def write_saved(interface: VirtualInterface, offset: int, value: int) -> None:
+    """A register as GRP_CPU_REGS sets it."""
+    if offset in _SAVED:
+        _SAVED[offset][1](interface, value)
+
+
+def guest_read(interface: VirtualInterface, offset: int) -> int:
+    """A guest's load; no exit. 0 where nothing is."""
+    reader = _READS.get(offset)
+    return reader(interface) if reader else read_saved(interface, offset)
+
+
+def guest_write(interface: VirtualInterface, offset: int, value: int) -> None:
+    """A guest's store; no exit, but a completion may raise the maintenance interrupt."""
+    writer = _WRITES.get(offset)
+    if writer:
+        writer(interface, value)
+    else:
+        write_saved(interface, offset, value)

@@ -1,0 +1,142 @@
+"""VFIO devices and their files: what all bus drivers share; models struct vfio_device in drivers/vfio/vfio.c."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.vfio.bus import BusDevice
+from kvmvfio_emu.kernel.vfio.mapping import OFFSET_MASK, REGION_SHIFT, Window
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.vfio.group import VfioGroup
+
+
+class VfioDevice:
+    """A device that a VFIO driver is bound to; subclasses are the drivers.
+
+    ``refs``: one for the bound driver, one for each open file, one for each external user (a forwarded interrupt).
+    ``open_count``: how many files are open; the driver's `enable` and `disable` run at the first and the last.
+    """
+
+    #: The kind of file that this driver gives out.
+    file_type: ClassVar[type[VfioDeviceFile]]
+
+    def __init__(self, group: VfioGroup, device: BusDevice) -> None:
+        self.group = group
+        self.vfio = group.vfio
+        self.host = group.vfio.host
+        self.device = device
+        self.hw = device.hw
+        self.refs = 1
+        self.external_users = 0
+        self.open_count = 0
+        self.windows: list[Window] = []
+        group.get()
+        group.devices[device.name] = self
+
+    @property
+    def name(self) -> str:
+        """The name that GET_DEVICE_FD takes."""
+        return self.device.name
+
+    # -- references -----------------------------------------------------------------------------------------
+
+    def get(self) -> None:
+        """One more reference."""
+        assert self.refs > 0, f"{self} used after its end"
+        self.refs += 1
+
+    def put(self) -> None:
+        """One reference less. The last ends the device, and the wait of an unbinding driver."""
+        assert self.refs > 0, f"{self} put once too often"
+        self.refs -= 1
+        if not self.refs:
+            del self.group.devices[self.name]
+            self.vfio.device_gone(self)
+            self.group.put()
+
+    # -- opening ----------------------------------------------------------------------------------------------
+
+    def open(self) -> VfioDeviceFile:
+        """A new open file; its group stays in its container while it lives. The driver's errors."""
+        if not self.open_count:
+            self.enable()
+        self.open_count += 1
+        self.get()
+        self.group.container_users += 1
+        return self.file_type(self)
+
+    def close(self) -> None:
+        """A file of it was released. Models vfio_device_fops_release."""
+        self.open_count -= 1
+        if not self.open_count:
+            self.disable()
+        self.group.leave_user()
+        self.put()
+
+    def enable(self) -> None:
+        """The first opening."""
+
+    def disable(self) -> None:
+        """The last close."""
+
+    # -- registers ----------------------------------------------------------------------------------------------
+
+    @property
+    def map_size(self) -> int:
+        """The size of the file as mmap sees it: the end of the last region's place."""
+        return 0
+
+    def access_read(self, region: int, offset: int, size: int) -> int:
+        """A guest reads a register that is mapped through to it; the access lies inside the region."""
+        return self.hw.read(region, offset, size)
+
+    def access_write(self, region: int, offset: int, size: int, value: int) -> None:
+        """A guest writes such a register."""
+        self.hw.write(region, offset, size, value)
+
+    def sync(self) -> None:
+        """Make mapped pages and registers agree: first what clients stored, then what they will read."""
+        for window in self.windows:
+            window.push()
+        for window in self.windows:
+            window.pull()
+
+    def check(self) -> None:
+        """Raise AssertionError when its state contradicts itself."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} refs {self.refs} open {self.open_count}>"
+
+
+class VfioDeviceFile(File):
+    """An open VFIO device. Several files of one device share all its state."""
+
+    kind = "vfio-device"
+    link = "anon_inode:[vfio-device]"
+    is_device_memory = True
+
+    def __init__(self, device: VfioDevice) -> None:
+        super().__init__(device.host)
+        self.device = device
+        self.map_size = device.map_size
+        self.window = Window(device)
+        self.position = 0
+
+    def attach_backing(self, fd: int) -> None:
+        """The door's memfd that this file's descriptors are, ``map_size`` bytes; from now on the file closes it."""
+        self.window.attach(fd)
+
+    def mapped_read(self, offset: int, size: int) -> int:
+        """A guest loads through a mapping of this file; the access lies inside the mapped pages."""
+        return self.device.access_read(offset >> REGION_SHIFT, offset & OFFSET_MASK, size)
+
+    def mapped_write(self, offset: int, size: int, value: int) -> None:
+        """A guest stores through a mapping of this file."""
+        self.device.access_write(offset >> REGION_SHIFT, offset & OFFSET_MASK, size, value)
+
+    def release(self) -> None:
+        """The last reference is gone: the driver's share, then the group's, then the device's."""
+        self.window.close()
+        self.device.close()

@@ -1,0 +1,81 @@
+"""What a mapping of a device file shows. In Linux the device's own pages; here a view that is kept up to date.
+
+A store through a mapping is noticed when the kernel is next entered, and only if it changed the word that the client
+could read there. That is enough for registers that read as they were written; whoever needs each access to take
+effect at once uses read and write on the file, or a guest.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.vfio.device import VfioDevice
+
+PAGE = 4096
+_WORD = 4
+#: Each region has this many address bits of the file for itself; models VFIO_PLATFORM_OFFSET_SHIFT.
+REGION_SHIFT = 40
+OFFSET_MASK = (1 << REGION_SHIFT) - 1
+
+
+class Window:
+    """The mapped pages of one open device file, in the memfd that stands for it."""
+
+    def __init__(self, device: VfioDevice) -> None:
+        self.fd: int | None = None
+        self._device = device
+        self._pages: dict[int, bytes] = {}  #: offset in the file -> what the client saw there last
+
+    def attach(self, fd: int) -> None:
+        """``fd`` is the memory that the client maps; closed with the window."""
+        assert self.fd is None, "a device file has one backing"
+        self.fd = fd
+
+    def add(self, offset: int, length: int) -> None:
+        """The client maps ``length`` bytes at ``offset`` (whole pages)."""
+        fresh = [page for page in range(offset, offset + length, PAGE) if page not in self._pages]
+        if not self._pages and fresh:
+            self._device.windows.append(self)
+            self._device.vfio.mapped(self._device)
+        for page in fresh:
+            self._pages[page] = bytes(PAGE)
+        self.pull()
+
+    def push(self) -> None:
+        """Give the registers what the client stored in memory, in address order."""
+        if self.fd is None:
+            return
+        for page, seen in self._pages.items():
+            now = os.pread(self.fd, PAGE, page)
+            if now == seen:
+                continue
+            region, base = page >> REGION_SHIFT, page & OFFSET_MASK
+            for at in range(0, PAGE, _WORD):
+                word = now[at : at + _WORD]
+                if word != seen[at : at + _WORD]:
+                    self._device.hw.write(region, base + at, _WORD, int.from_bytes(word, "little"))
+            self._pages[page] = now
+
+    def pull(self) -> None:
+        """Show the registers in memory."""
+        if self.fd is None:
+            return
+        for page, seen in self._pages.items():
+            region, base = page >> REGION_SHIFT, page & OFFSET_MASK
+            now = self._device.hw.peek(region, base, PAGE).to_bytes(PAGE, "little")
+            if now != seen:
+                os.pwrite(self.fd, now, page)
+                self._pages[page] = now
+
+    def close(self) -> None:
+        """The file is gone, and every mapping of it."""
+        if self._pages:
+            self.push()  # the client's last stores
+            self._device.windows.remove(self)
+            self._pages.clear()
+            self._device.vfio.unmapped(self._device)
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None

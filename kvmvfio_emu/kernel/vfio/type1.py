@@ -1,0 +1,269 @@
+"""The type1 IOMMU driver: IOVA mappings of client memory; models drivers/vfio/vfio_iommu_type1.c."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.hw.devices.base import DmaFault, NoDma
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.usercopy import UserMemory
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.vfio.group import VfioGroup
+
+_U64 = 1 << 64
+#: Where the Arm SMMU drivers put the doorbell of message signalled interrupts: no client memory there.
+MSI_WINDOW = (0x8000000, 0x8100000)
+
+
+class DmaMapping:
+    """``struct vfio_dma``: ``size`` bytes at ``iova`` are ``vaddr`` of the address space ``mm``."""
+
+    __slots__ = ("iova", "mm", "read", "size", "vaddr", "vaddr_valid", "write")
+
+    def __init__(self, iova: int, size: int, vaddr: int, mm: UserMemory, *, read: bool, write: bool) -> None:
+        self.iova = iova
+        self.size = size
+        self.vaddr = vaddr
+        self.vaddr_valid = True
+        self.mm = mm
+        self.read = read
+        self.write = write
+
+    @property
+    def end(self) -> int:
+        """The first IOVA behind it."""
+        return self.iova + self.size
+
+
+class Type1:
+    """The mappings of one container, and the devices that see memory through them (it is their `Dma`).
+
+    ``v2`` forbids unmapping parts of a mapping. Groups are attached and detached by the container.
+    """
+
+    def __init__(self, host: Host, kind: int) -> None:
+        extensions = host.profile.type1_extensions
+        if kind not in extensions or kind not in (
+            uapi.VFIO_TYPE1_IOMMU,
+            uapi.VFIO_TYPE1v2_IOMMU,
+            uapi.VFIO_TYPE1_NESTING_IOMMU,
+        ):
+            raise KernelError(errno.EINVAL, f"type1 does not do IOMMU type {kind}")
+        self.host = host
+        self.kind = kind
+        self.v2 = kind != uapi.VFIO_TYPE1_IOMMU
+        self.groups: list[VfioGroup] = []
+        self.dirty_tracking = False
+        self._starts: list[int] = []
+        self._maps: dict[int, DmaMapping] = {}
+        spec = host.machine.board.iommu
+        self.page_sizes = sum(size for size in spec.page_sizes if size >= 0x1000)
+        self.page = min(size for size in spec.page_sizes if size >= 0x1000)
+        self.aperture = 1 << spec.address_bits
+
+    # -- groups ----------------------------------------------------------------------------------------------
+
+    def attach(self, group: VfioGroup, *, allow_unsafe_interrupts: bool) -> None:
+        """Put the devices of ``group`` behind these mappings. EINVAL, EPERM."""
+        if group in self.groups:
+            raise KernelError(errno.EINVAL, f"{group} is attached already")
+        if self.kind == uapi.VFIO_TYPE1_NESTING_IOMMU and not self.host.profile.type1_nesting:
+            raise KernelError(errno.EPERM, "the IOMMU driver refuses nesting for a domain that is in use")
+        if not self.host.machine.board.iommu.interrupt_remapping and not allow_unsafe_interrupts:
+            raise KernelError(errno.EPERM, "no interrupt remapping: a device could forge interrupts")
+        self.groups.append(group)
+        for device in group.members:
+            device.hw.dma = self
+
+    def detach(self, group: VfioGroup) -> None:
+        """Take the devices of ``group`` out."""
+        self.groups.remove(group)
+        for device in group.members:
+            device.hw.dma = NoDma()
+
+    # -- what userspace asks ---------------------------------------------------------------------------------
+
+    def check_extension(self, number: int) -> int:
+        """CHECK_EXTENSION once this driver is chosen."""
+        if number == uapi.VFIO_DMA_CC_IOMMU:
+            return int(self.host.machine.board.iommu.coherent)
+        return available_extension(self.host, number, chosen=True)
+
+    def map(self, request: Any) -> None:
+        """VFIO_IOMMU_MAP_DMA, header checked. EINVAL, EEXIST, ENOENT, ENOSPC, EFAULT, ERANGE."""
+        read = bool(request.flags & uapi.VFIO_DMA_MAP_FLAG_READ)
+        write = bool(request.flags & uapi.VFIO_DMA_MAP_FLAG_WRITE)
+        known = uapi.VFIO_DMA_MAP_FLAG_READ | uapi.VFIO_DMA_MAP_FLAG_WRITE
+        update = False
+        if self._has(uapi.VFIO_UPDATE_VADDR):
+            known |= uapi.VFIO_DMA_MAP_FLAG_VADDR
+            update = bool(request.flags & uapi.VFIO_DMA_MAP_FLAG_VADDR)
+        if request.flags & ~known:
+            raise KernelError(errno.EINVAL, f"unknown MAP_DMA flags in {request.flags:#x}")
+        if (read or write) == update:
+            raise KernelError(errno.EINVAL, "a mapping must be readable or writable, a new vaddr neither")
+        iova, size, vaddr = request.iova, request.size, request.vaddr
+        if not size or (iova | size | vaddr) % self.page:
+            raise KernelError(errno.EINVAL, f"iova, vaddr and size (not 0) must be multiples of {self.page:#x}")
+        if iova + size > _U64 or vaddr + size > _U64:
+            raise KernelError(errno.EINVAL, "the range wraps")
+        present = next(self._overlapping(iova, size), None)
+        if update:
+            self._update_vaddr(present, iova, size, vaddr)
+            return
+        if present is not None:
+            raise KernelError(errno.EEXIST, f"overlaps the mapping at {present.iova:#x}")
+        self._check_room(iova, size)
+        mm = self.host.current.mm
+        if not mm.covers(vaddr, size, write=write):
+            raise KernelError(errno.EFAULT, f"cannot pin user memory {vaddr:#x} + {size:#x}")
+        if iova + size > self.aperture:
+            raise KernelError(errno.ERANGE, f"the IOMMU takes addresses below {self.aperture:#x}")
+        insort(self._starts, iova)
+        self._maps[iova] = DmaMapping(iova, size, vaddr, mm, read=read, write=write)
+
+    def unmap(self, request: Any) -> None:
+        """VFIO_IOMMU_UNMAP_DMA, header checked; ``request.size`` becomes the bytes removed. EINVAL."""
+        everything, invalidate = self._unmap_flags(request.flags)
+        iova, size = request.iova, request.size
+        if iova % self.page:
+            raise KernelError(errno.EINVAL, f"iova must be a multiple of {self.page:#x}")
+        if everything:
+            if iova or size:
+                raise KernelError(errno.EINVAL, "with ALL, iova and size must be 0")
+            size = _U64
+        elif not size or size % self.page or iova + size > _U64:
+            raise KernelError(errno.EINVAL, f"size {size:#x} is zero, no multiple of the page, or wraps")
+        found = list(self._overlapping(iova, size))
+        if self.v2 and not everything:
+            if found and (found[0].iova < iova or found[-1].end > iova + size):
+                raise KernelError(errno.EINVAL, "the range cuts through a mapping")
+        elif found and found[0].iova < iova:
+            found = []  # v1: a range that starts inside a mapping removes nothing
+        if invalidate:
+            if not all(mapping.vaddr_valid for mapping in found):
+                raise KernelError(errno.EINVAL, "a vaddr in the range is invalid already")
+            for mapping in found:
+                mapping.vaddr_valid = False
+        else:
+            self._remove(found)
+        request.size = sum(mapping.size for mapping in found)
+
+    def mappings(self) -> list[DmaMapping]:
+        """All mappings in IOVA order."""
+        return [self._maps[start] for start in self._starts]
+
+    def iova_ranges(self) -> list[tuple[int, int]]:
+        """The IOVA that may be mapped, as (first, last)."""
+        return [(0, MSI_WINDOW[0] - 1), (MSI_WINDOW[1], self.aperture - 1)]
+
+    # -- Dma, for the devices ----------------------------------------------------------------------------------
+
+    def read(self, iova: int, size: int) -> bytes:
+        """A device reads memory. DmaFault."""
+        data = bytearray()
+        for mapping, offset, part in self._pieces(iova, size):
+            if not mapping.read:
+                raise DmaFault(mapping.iova + offset, "the mapping is not readable")
+            try:
+                data += mapping.mm.read(mapping.vaddr + offset, part)
+            except KernelError as error:
+                raise DmaFault(mapping.iova + offset, error.reason) from error
+        return bytes(data)
+
+    def write(self, iova: int, data: bytes) -> None:
+        """A device writes memory. DmaFault; what lies before the fault is written."""
+        done = 0
+        for mapping, offset, part in self._pieces(iova, len(data)):
+            if not mapping.write:
+                raise DmaFault(mapping.iova + offset, "the mapping is not writable")
+            try:
+                mapping.mm.write(mapping.vaddr + offset, data[done : done + part])
+            except KernelError as error:
+                raise DmaFault(mapping.iova + offset, error.reason) from error
+            done += part
+
+    def _pieces(self, iova: int, size: int) -> Iterator[tuple[DmaMapping, int, int]]:
+        """The mappings that make up the range: (mapping, offset in it, bytes), a `DmaFault` at the first gap."""
+        while size > 0:
+            mapping = next(self._overlapping(iova, 1), None)
+            if mapping is None:
+                raise DmaFault(iova, "nothing is mapped there")
+            if not mapping.vaddr_valid:
+                raise DmaFault(iova, "the mapping waits for its new vaddr")
+            part = min(size, mapping.end - iova)
+            yield mapping, iova - mapping.iova, part
+            iova += part
+            size -= part
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _overlapping(self, iova: int, size: int) -> Iterator[DmaMapping]:
+        """The mappings that share bytes with the range, in IOVA order; nothing may change while it runs."""
+        index = bisect_right(self._starts, iova)
+        if index and self._maps[self._starts[index - 1]].end > iova:
+            index -= 1
+        while index < len(self._starts) and self._starts[index] < iova + size:
+            yield self._maps[self._starts[index]]
+            index += 1
+
+    def _remove(self, mappings: list[DmaMapping]) -> None:
+        if not mappings:
+            return
+        first = bisect_right(self._starts, mappings[0].iova) - 1
+        del self._starts[first : first + len(mappings)]
+        for mapping in mappings:
+            del self._maps[mapping.iova]
+
+    def _check_room(self, iova: int, size: int) -> None:
+        profile = self.host.profile
+        if profile.type1_dma_limit and len(self._maps) >= profile.type1_dma_limit:
+            raise KernelError(errno.ENOSPC, f"{profile.type1_dma_limit} mappings exist already")
+        if profile.type1_iova_ranges and not any(
+            first <= iova and iova + size - 1 <= last for first, last in self.iova_ranges()
+        ):
+            raise KernelError(errno.EINVAL, f"iova {iova:#x} + {size:#x} is outside the valid ranges")
+
+    def _update_vaddr(self, mapping: DmaMapping | None, iova: int, size: int, vaddr: int) -> None:
+        if mapping is None:
+            raise KernelError(errno.ENOENT, "no mapping whose vaddr could be replaced")
+        if mapping.vaddr_valid or (mapping.iova, mapping.size) != (iova, size):
+            raise KernelError(errno.EINVAL, "only the whole of an invalidated mapping gets a new vaddr")
+        mapping.vaddr, mapping.vaddr_valid, mapping.mm = vaddr, True, self.host.current.mm
+
+    def _unmap_flags(self, flags: int) -> tuple[bool, bool]:
+        known = 0
+        if self._has(uapi.VFIO_UNMAP_ALL):
+            known |= uapi.VFIO_DMA_UNMAP_FLAG_ALL
+        if self._has(uapi.VFIO_UPDATE_VADDR):
+            known |= uapi.VFIO_DMA_UNMAP_FLAG_VADDR
+        if flags & ~known:
+            raise KernelError(errno.EINVAL, f"unknown UNMAP_DMA flags in {flags:#x}")
+        return bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_ALL), bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_VADDR)
+
+    def _has(self, extension: int) -> bool:
+        return extension in self.host.profile.type1_extensions
+
+    def check(self) -> None:
+        """Raise AssertionError when mappings overlap or a device is not where its group is."""
+        assert self._starts == sorted(self._maps), "the order of the mappings is lost"
+        end = 0
+        for mapping in self.mappings():
+            assert mapping.iova >= end, f"mappings overlap at {mapping.iova:#x}"
+            end = mapping.end
+        for group in self.groups:
+            for device in group.members:
+                assert device.hw.dma is self, f"{device} of {group} is not behind its container's IOMMU"
+
+
+def available_extension(host: Host, number: int, *, chosen: bool) -> int:
+    """What type1 answers to CHECK_EXTENSION: 1 or 0. ``chosen``: a container uses it already."""
+    if number == uapi.VFIO_UPDATE_VADDR and not chosen:
+        return 0
+    return int(number in host.profile.type1_extensions)

@@ -1,0 +1,189 @@
+"""Writes `_types.py` and `constants.py` from the C headers, so that numbers and layouts exist once.
+
+    python -m kvmvfio_emu.uapi.generate            # write both
+    python -m kvmvfio_emu.uapi.generate --check    # exit 1 if either is not what the headers say
+
+A tool for who changes `include/`: it needs pcpp and pycparser, which users of the package do not. It reads
+the 64-bit ARM flavour, on whatever host it runs, and nothing of the host's own headers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cffi
+import pcpp  # type: ignore[import-untyped]
+
+from kvmvfio_emu.uapi.headers import HEADERS, include_dir
+
+HERE = Path(__file__).parent
+COMMAND = "python -m kvmvfio_emu.uapi.generate"
+
+# What the headers take from <linux/types.h> and <linux/ioctl.h>, in terms that cffi and `evaluate` know.
+TYPES = "".join(
+    f"typedef {'u' if kind == 'u' else ''}int{bits}_t __{kind}{bits};\n"
+    for kind in "us"
+    for bits in (8, 16, 32, 64)
+)
+PREDEFINED = (
+    "__extension__ ",
+    "_IO(type,nr) ((type) << 8 | (nr))",
+    "_IOW(type,nr,arg) (1 << 30 | sizeof(arg) << 16 | (type) << 8 | (nr))",
+    "_IOR(type,nr,arg) (2 << 30 | sizeof(arg) << 16 | (type) << 8 | (nr))",
+    "_IOWR(type,nr,arg) (3 << 30 | sizeof(arg) << 16 | (type) << 8 | (nr))",
+)
+
+_DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(?![\w(])", re.MULTILINE)
+_INTEGER = re.compile(r"\b(0[xX][0-9a-fA-F]+|\d+)[uUlL]*\b")
+_SIZEOF = re.compile(r"\bsizeof\s*\(\s*((?:struct\s+)?\w+)\s*\)")
+_CHAR = re.compile(r"'(.)'")
+
+_BINARY = {
+    ast.Add: int.__add__,
+    ast.Sub: int.__sub__,
+    ast.Mult: int.__mul__,
+    ast.FloorDiv: int.__floordiv__,
+    ast.LShift: int.__lshift__,
+    ast.RShift: int.__rshift__,
+    ast.BitOr: int.__or__,
+    ast.BitAnd: int.__and__,
+    ast.BitXor: int.__xor__,
+}
+_UNARY = {ast.USub: int.__neg__, ast.UAdd: int.__pos__, ast.Invert: int.__invert__}
+
+
+class NotAnInteger(ValueError):
+    """The macro is no integer constant: a string, a type, an attribute, or nothing at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One macro that is an integer, with the spelling that its value deserves."""
+
+    name: str
+    value: int
+    decimal: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: Final = {self.value if self.decimal else f'0x{self.value:X}'}"
+
+
+class Preprocessor(pcpp.Preprocessor):  # type: ignore[misc]  # pcpp has no types
+    """pcpp that sees only our headers; `PREDEFINED` and `TYPES` stand for the system's."""
+
+    def __init__(self, include: Path) -> None:
+        super().__init__()
+        self.line_directive = None
+        self.add_path(str(include))
+        for definition in PREDEFINED:
+            self.define(definition)
+        self.parse("".join(f"#include <{header}>\n" for header in HEADERS))
+        text = tempfile.SpooledTemporaryFile(mode="w+")  # noqa: SIM115
+        self.write(text)
+        text.seek(0)
+        self.text: str = text.read()
+
+    def on_include_not_found(
+        self, is_malformed: bool, is_system: bool, curdir: str, includepath: str
+    ) -> None:
+        raise pcpp.OutputDirective(pcpp.Action.IgnoreAndRemove)
+
+    def expand(self, name: str) -> str:
+        """The macro's full expansion, as C text."""
+        tokens = self.expand_macros(self.tokenize(name))
+        return "".join(token.value for token in tokens).strip()
+
+
+def evaluate(text: str, ffi: cffi.FFI) -> int:
+    """The value of a C integer expression without casts and conditions; `NotAnInteger` for anything else."""
+    text = _SIZEOF.sub(lambda match: str(ffi.sizeof(match[1])), text)
+    text = _CHAR.sub(lambda match: str(ord(match[1])), text)
+    text = _INTEGER.sub(lambda match: str(int(match[1], 0)), text).replace("/", "//")
+    try:
+        return _value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ZeroDivisionError) as error:
+        raise NotAnInteger(text) from error
+
+
+def _value(node: ast.expr) -> int:
+    match node:
+        case ast.Constant(value=int() as value):
+            return value
+        case ast.BinOp() if type(node.op) in _BINARY:
+            return _BINARY[type(node.op)](_value(node.left), _value(node.right))
+        case ast.UnaryOp() if type(node.op) in _UNARY:
+            return _UNARY[type(node.op)](_value(node.operand))
+    raise NotAnInteger(ast.unparse(node))
+
+
+def constants(header: str, include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -> Iterator[Constant]:
+    """The integers that this header defines in the 64-bit flavour, in its order."""
+    seen = set()
+    for name in _DEFINE.findall((include / header).read_text()):
+        macro = preprocessor.macros.get(name)
+        if name in seen or macro is None or macro.arglist is not None:
+            continue
+        seen.add(name)
+        expansion = preprocessor.expand(name)
+        try:
+            value = evaluate(expansion, ffi)
+        except NotAnInteger:
+            continue
+        yield Constant(name, value, decimal=value < 0 or re.fullmatch(r"\(?\d+\)?", expansion) is not None)
+
+
+def types_module(preprocessor: Preprocessor) -> tuple[cffi.FFI, str]:
+    """The parsed structs, and the text of a module that has them without parsing."""
+    ffi = cffi.FFI()
+    ffi.cdef(TYPES + preprocessor.text)
+    ffi.set_source("kvmvfio_emu.uapi._types", None)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "_types.py"
+        with contextlib.redirect_stdout(None):  # cffi would announce the temporary file
+            ffi.emit_python_code(str(path))
+        return ffi, f"# The structs of include/, by `{COMMAND}`; do not edit.\n" + path.read_text()
+
+
+def constants_module(include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -> str:
+    """The text of a module with one line per number, which mypy, editors and people can read."""
+    sections = {header: list(constants(header, include, preprocessor, ffi)) for header in HEADERS}
+    lines = [f'"""The numbers of include/, by `{COMMAND}`; do not edit."""', "", "from typing import Final"]
+    for header, found in sections.items():
+        lines += ["", f"# {header}", *map(str, found)]
+    lines += ["", "__all__ = [  # noqa: RUF022 - in the order of the headers"]
+    lines += [f'    "{constant.name}",' for found in sections.values() for constant in found]
+    return "\n".join([*lines, "]", ""])
+
+
+def generate() -> dict[Path, str]:
+    """Both modules: path and text."""
+    include = include_dir()
+    preprocessor = Preprocessor(include)
+    ffi, types = types_module(preprocessor)
+    return {HERE / "_types.py": types, HERE / "constants.py": constants_module(include, preprocessor, ffi)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
+    check = parser.parse_args(argv).check
+    stale = [
+        (path, text) for path, text in generate().items() if not path.is_file() or path.read_text() != text
+    ]
+    for path, text in stale:
+        if not check:
+            path.write_text(text)
+        print(f"{path}: {'stale' if check else 'written'}", file=sys.stderr)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
