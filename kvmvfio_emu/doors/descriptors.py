@@ -56,8 +56,7 @@ class Descriptors:
             return self._install(file)
         except OSError as error:
             file.put()
-            assert error.errno is not None
-            raise KernelError(error.errno, f"no descriptor for a new {file.kind} file") from None
+            raise KernelError(error.errno or errno.EMFILE, f"no descriptor for a new {file.kind} file") from None
 
     def _install(self, file: File) -> int:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -12,7 +12,7 @@ import mmap as _mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from kvmvfio_emu import profiles
 from kvmvfio_emu.doors.blocking import wait_readable
@@ -24,9 +24,13 @@ from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.devices import Device
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot
 from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
+from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.kvm.run import RunCall
+from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.profiles import Profile
 
+#: `os.lseek`, whose result for (fd, 0, SEEK_CUR) is a descriptor's cookie; a name of its own saves a look-up.
+_position = os.lseek
 #: The C library's ioctl wrapper copies buffers up to this size; so does `fcntl.ioctl`.
 _COPIED = 1024
 
@@ -39,6 +43,7 @@ class HasFileno(Protocol):
 
 
 FileLike = int | HasFileno
+_T = TypeVar("_T")
 
 
 class Kernel(AbstractContextManager["Kernel"]):
@@ -108,7 +113,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         if self._mirrors:
             self.host.sync_mirrors()
         try:
-            file = self._by_cookie(os.lseek(number, 0, os.SEEK_CUR)) or self._descriptors.find(number)
+            file = self._by_cookie(_position(number, 0, 1)) or self._descriptors.find(number)
         except OSError as error:
             if error.errno != errno.ESPIPE:
                 raise
@@ -232,13 +237,16 @@ class Kernel(AbstractContextManager["Kernel"]):
             raise KvmVfioEmuError("only KVM_RUN can be started; call ioctl for the others")
         return call
 
+    def after(self, nanoseconds: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when that much virtual time has passed; time only passes while a guest or `run` runs."""
+        self.host.clock.after(nanoseconds, callback)
+
     def attach_guest(self, vcpu: int, program: GuestProgram) -> None:
         """What vCPU number ``vcpu`` executes: for the next one created, and for those that exist already."""
         self._programs[vcpu] = program
-        for vm in self.host.modules["kvm"].vms:
-            for existing in vm.vcpus:
-                if existing.number == vcpu:
-                    existing.program = program
+        for file in self.host.files.values():
+            if isinstance(file, VcpuFile) and file.vcpu.number == vcpu:
+                file.vcpu.program = program
 
     def device(self, name: str) -> Device:
         """The hardware behind the host: the device model of that name, to raise its lines or poke its registers."""
@@ -297,7 +305,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         self.host.poller.poll(news)
         self.host.settle()
 
-    def _transfer(self, fd: FileLike, emulated: Callable[[Any], Any], real: Callable[[int], Any]) -> Any:
+    def _transfer(self, fd: FileLike, emulated: Callable[[File], _T], real: Callable[[int], _T]) -> _T:
         number = _fileno(fd)
         self._enter()
         file = self._descriptors.find(number)
@@ -339,6 +347,8 @@ def _with_path(error: KernelError, path: str) -> OSError:
 
 def _argument(arg: Any, mutate: bool) -> tuple[Any, bytearray | None]:
     """(what the kernel gets, what the caller gets back) of an ioctl argument, by the rules of `fcntl.ioctl`."""
+    if type(arg) is bytearray and mutate:
+        return arg, None
     if isinstance(arg, str):
         arg = arg.encode()
     if not hasattr(arg, "__index__") or isinstance(arg, (bytes, bytearray, memoryview)):

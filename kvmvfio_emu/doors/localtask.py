@@ -42,7 +42,11 @@ class LocalTask(Task):
         if type(pointer) is int:
             return self.mm.read(pointer + offset, size)
         assert not isinstance(pointer, int)
-        part = bytearray(pointer[offset : offset + size])
+        part = (
+            pointer[offset : offset + size]
+            if type(pointer) is bytearray
+            else bytearray(pointer[offset : offset + size])
+        )
         if len(part) != size:
             self._check_window(pointer, offset + size)
             part.extend(bytes(size - len(part)))
@@ -81,8 +85,7 @@ class LocalTask(Task):
         try:
             return self._host.eventfds.adopt(key, os.dup(number))
         except OSError as error:
-            assert error.errno is not None
-            raise KernelError(error.errno, f"descriptor {fd}: {error.strerror}") from None
+            raise KernelError(error.errno or errno.EBADF, f"descriptor {fd}: {error.strerror}") from None
 
     def install(self, file: File) -> int:
         """As `Task`."""

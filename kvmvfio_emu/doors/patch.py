@@ -52,7 +52,7 @@ def patched(kernel: Kernel) -> Iterator[None]:
             file = kernel.open(file)  # the file object closes it, which the kernel notices like any last close
         return before_builtin_open(file, *args, **kwargs)
 
-    class Mapping(before_mmap):  # a class, since callers subclass it and ask isinstance
+    class Mapping(before_mmap):  # type: ignore[valid-type,misc]  # a class, since callers subclass it and ask isinstance
         def __new__(cls, fileno: int, length: int, *args: Any, **kwargs: Any) -> Any:
             if busy or cls is not Mapping:
                 return before_mmap.__new__(cls, fileno, length, *args, **kwargs)

@@ -39,4 +39,5 @@ class Scheduler:
 
     def round(self) -> bool:
         """One slice for every call. False when all of them are blocked (or there is none)."""
-        return any([call.advance() is not Turn.BLOCKED for call in tuple(self.calls)])
+        turns = [call.advance() for call in tuple(self.calls)]
+        return any(turn is not Turn.BLOCKED for turn in turns)

@@ -143,7 +143,8 @@ class Script:
         routine = self._running or self._main
         left = self._left.pop(id(routine), 0)
         if left:
-            return self._compute(left, routine, bus)
+            self._compute(left, routine, bus)
+            return None
         try:
             sent = self._results.pop(id(routine), None)
             operation = next(routine) if sent is None else routine.send(sent)
@@ -167,7 +168,8 @@ class Script:
         if isinstance(operation, WaitForInterrupt):
             return None if bus.irq_asserted else Wfi()
         if isinstance(operation, Work):
-            return self._compute(operation.nanoseconds, routine, bus)
+            self._compute(operation.nanoseconds, routine, bus)
+            return None
         raise TypeError(f"a guest script yielded {operation!r}, which is no operation")
 
     def _compute(self, nanoseconds: int, routine: Routine, bus: GuestBus) -> None:

@@ -53,9 +53,7 @@ def lr_priority(lr: int) -> int:
 
 def lr_text(lr: int) -> str:
     """A list register in words, e.g. ``112 pending HW->112``."""
-    state = {0: "invalid", LR_PENDING: "pending", LR_ACTIVE: "active", LR_STATE: "pending+active"}[
-        lr & LR_STATE
-    ]
+    state = {0: "invalid", LR_PENDING: "pending", LR_ACTIVE: "active", LR_STATE: "pending+active"}[lr & LR_STATE]
     tail = f" HW->{lr_physical_id(lr)}" if lr & LR_HW else " EOI" if lr & LR_EOI else ""
     return f"{lr_virtual_id(lr)} {state}{tail}"
 
@@ -177,9 +175,7 @@ class VirtualInterface:
         """Raise AssertionError on a state that the architecture forbids."""
         seen: set[int] = set()
         for index, lr in self.valid():
-            assert not (lr & LR_HW and lr & LR_STATE == LR_STATE), (
-                f"LR{index} is pending and active with HW set"
-            )
+            assert not (lr & LR_HW and lr & LR_STATE == LR_STATE), f"LR{index} is pending and active with HW set"
             key = lr_virtual_id(lr) | lr_source(lr) << 10
             assert key not in seen, f"interrupt {lr_virtual_id(lr)} is in two list registers"
             seen.add(key)

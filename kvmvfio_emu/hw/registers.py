@@ -84,15 +84,11 @@ class Register:
             raise ValueError(f"a register has 8, 16, 32 or 64 bits, not {width}")
         every = (1 << width) - 1
         if offset < 0 or reset & ~every:
-            raise ValueError(
-                f"register at {offset:#x}: negative offset, or reset value wider than {width} bits"
-            )
+            raise ValueError(f"register at {offset:#x}: negative offset, or reset value wider than {width} bits")
         bits = dict.fromkeys(Action, 0)
         for field in fields:
             if field.mask & ~every or field.mask & sum(bits.values()):
-                raise ValueError(
-                    f"register at {offset:#x}: a field at bit {field.lsb} overlaps or does not fit"
-                )
+                raise ValueError(f"register at {offset:#x}: a field at bit {field.lsb} overlaps or does not fit")
             bits[field.action] |= field.mask
         if not fields:
             bits[action] = every
@@ -150,9 +146,7 @@ class RegisterBank:
             for offset in range(register.offset, register.offset + register.size):
                 other = cls._by_byte.setdefault(offset, register)
                 if other is not register:
-                    raise ValueError(
-                        f"{cls.__name__}: {register.name} and {other.name} overlap at {offset:#x}"
-                    )
+                    raise ValueError(f"{cls.__name__}: {register.name} and {other.name} overlap at {offset:#x}")
 
     def __init__(self, owner: object | None = None) -> None:
         target = self if owner is None else owner

@@ -89,7 +89,7 @@ def _compile(handler: Callable[..., Any], decl: IoctlDecl) -> _Entry:
         raw = task.copy_from_user(arg, minsz)
         if minsz != size:
             raw.extend(bytes(size - minsz))
-        value = from_buffer(pointer_type, raw)
+        value: Any = from_buffer(pointer_type, raw)
         if argsz and value.argsz < minsz:
             raise KernelError(errno.EINVAL, f"argsz {value.argsz} is below {minsz}")
         result = handler(file, value, arg) if tail else handler(file, value)

@@ -18,7 +18,18 @@ Handler = Callable[[], bool]
 class IrqDesc:
     """``struct irq_desc`` of one wired interrupt. ``irq`` is Linux's number, ``hwirq`` the GIC's."""
 
-    __slots__ = ("depth", "forwarded", "handler", "hits", "hwirq", "irq", "level", "name", "pending", "unbalanced")
+    __slots__ = (
+        "depth",
+        "forwarded",
+        "handler",
+        "hits",
+        "hwirq",
+        "irq",
+        "level",
+        "name",
+        "pending",
+        "unbalanced",
+    )
 
     def __init__(self, irq: int, hwirq: int, *, level: bool, name: str) -> None:
         self.irq = irq

@@ -21,7 +21,7 @@ class Profile:
     arch: str = "arm64"
     #: KVM_CHECK_EXTENSION: capability name -> answer; what is not listed answers 0.
     capabilities: dict[str, int] = field(default_factory=dict)
-    #: The KVM-VFIO device's DEVICE group: "" absent (ENXIO), "assign" the RFC's first form, "forward" the later drafts'.
+    #: The KVM-VFIO device's DEVICE group: "" absent (ENXIO), "assign" as in the first RFC, "forward" the later drafts.
     forward_control: str = ""
     #: C name of the struct that the DEVICE group takes.
     forward_struct: str = "struct kvm_arch_forwarded_irq"
@@ -54,7 +54,7 @@ class Profile:
     type1_extensions: list[int] = field(default_factory=lambda: [1, 3, 6])
     #: SET_IOMMU with the nesting type works (else EPERM).
     type1_nesting: bool = True
-    #: MAP_DMA checks the IOVA against the IOMMU's valid ranges, EINVAL (else the IOMMU itself refuses, ERANGE).
+    #: MAP_DMA checks the IOVA against the IOMMU's valid ranges, EINVAL (else the IOMMU refuses, ERANGE).
     type1_iova_ranges: bool = False
     #: How many DMA mappings a container may have, ENOSPC beyond; 0 for no limit.
     type1_dma_limit: int = 0

@@ -11,6 +11,7 @@ Everything is derived from the C headers in `include_dir`, which come first: cha
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from . import constants
 from ._types import ffi
@@ -18,7 +19,7 @@ from .constants import *  # noqa: F403 - the list is constants.__all__
 from .headers import include_dir
 from .ioctls import IOCTLS, KINDS, Ioctl, ioctl_name
 
-__all__ = ["IOCTLS", "KINDS", "Ioctl", "constants", "ffi", "include_dir", "ioctl_name", "sizeof"]
+__all__ = ["IOCTLS", "KINDS", "Ioctl", "constants", "ffi", "include_dir", "ioctl_name", "pack", "sizeof", "view"]
 __all__ += constants.__all__
 
 
@@ -26,3 +27,26 @@ __all__ += constants.__all__
 def sizeof(ctype: str) -> int:
     """The size in bytes of a C type: ``sizeof("struct kvm_irqfd")``. A flexible array counts as empty."""
     return ffi.sizeof(ctype)
+
+
+def view(ctype: str, buffer: bytearray | memoryview | bytes) -> Any:
+    """``buffer`` seen as a C struct: fields read and write the buffer's own bytes.
+
+    A buffer shorter than the struct is a ValueError.
+    """
+    if len(buffer) < sizeof(ctype):
+        raise ValueError(f"{len(buffer)} bytes are no {ctype}, which has {sizeof(ctype)}")
+    return ffi.from_buffer(ctype + " *", buffer)
+
+
+def pack(ctype: str, **fields: int) -> bytearray:
+    """A new struct with these fields, the others zero, as the buffer that an ioctl takes.
+
+    ``pack("struct kvm_irqfd", fd=3, gsi=80)``; a field that the struct has not is an AttributeError, a value that
+    does not fit an OverflowError.
+    """
+    buffer = bytearray(sizeof(ctype))
+    struct = view(ctype, buffer)
+    for name, value in fields.items():
+        setattr(struct, name, value)
+    return buffer

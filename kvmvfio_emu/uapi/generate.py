@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import io
 import re
 import sys
 import tempfile
@@ -29,9 +30,7 @@ COMMAND = "python -m kvmvfio_emu.uapi.generate"
 
 # What the headers take from <linux/types.h> and <linux/ioctl.h>, in terms that cffi and `evaluate` know.
 TYPES = "".join(
-    f"typedef {'u' if kind == 'u' else ''}int{bits}_t __{kind}{bits};\n"
-    for kind in "us"
-    for bits in (8, 16, 32, 64)
+    f"typedef {'u' if kind == 'u' else ''}int{bits}_t __{kind}{bits};\n" for kind in "us" for bits in (8, 16, 32, 64)
 )
 PREDEFINED = (
     "__extension__ ",
@@ -86,14 +85,11 @@ class Preprocessor(pcpp.Preprocessor):  # type: ignore[misc]  # pcpp has no type
         for definition in PREDEFINED:
             self.define(definition)
         self.parse("".join(f"#include <{header}>\n" for header in HEADERS))
-        text = tempfile.SpooledTemporaryFile(mode="w+")  # noqa: SIM115
+        text = io.StringIO()
         self.write(text)
-        text.seek(0)
-        self.text: str = text.read()
+        self.text = text.getvalue()
 
-    def on_include_not_found(
-        self, is_malformed: bool, is_system: bool, curdir: str, includepath: str
-    ) -> None:
+    def on_include_not_found(self, is_malformed: bool, is_system: bool, curdir: str, includepath: str) -> None:
         raise pcpp.OutputDirective(pcpp.Action.IgnoreAndRemove)
 
     def expand(self, name: str) -> str:
@@ -106,11 +102,16 @@ def evaluate(text: str, ffi: cffi.FFI) -> int:
     """The value of a C integer expression without casts and conditions; `NotAnInteger` for anything else."""
     text = _SIZEOF.sub(lambda match: str(ffi.sizeof(match[1])), text)
     text = _CHAR.sub(lambda match: str(ord(match[1])), text)
-    text = _INTEGER.sub(lambda match: str(int(match[1], 0)), text).replace("/", "//")
+    text = _INTEGER.sub(lambda match: str(_literal(match[1])), text).replace("/", "//")
     try:
         return _value(ast.parse(text, mode="eval").body)
     except (SyntaxError, ZeroDivisionError) as error:
         raise NotAnInteger(text) from error
+
+
+def _literal(digits: str) -> int:
+    octal = len(digits) > 1 and digits[0] == "0" and digits.isdigit()
+    return int(digits, 8 if octal else 0)
 
 
 def _value(node: ast.expr) -> int:
@@ -175,9 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
     check = parser.parse_args(argv).check
-    stale = [
-        (path, text) for path, text in generate().items() if not path.is_file() or path.read_text() != text
-    ]
+    stale = [(path, text) for path, text in generate().items() if not path.is_file() or path.read_text() != text]
     for path, text in stale:
         if not check:
             path.write_text(text)

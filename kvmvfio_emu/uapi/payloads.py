@@ -1,11 +1,10 @@
 """What varies in length, which a C struct cannot say: tables, arrays chosen by a flag, capability chains.
 
-Each name is the C struct's, and is a `construct` declaration: ``vfio_irq_set.parse(data)`` gives a container whose
-fields are named as in C, ``vfio_irq_set.build({...})`` gives the bytes. Counts and ``argsz`` are computed when
-building; bytes after ``argsz`` are ignored when parsing. What cannot be parsed or built raises
-`construct.ConstructError`.
+Each name is the C struct's, and is a `construct` declaration: ``vfio_irq_set.parse(data)`` gives a container
+whose fields are named as in C, ``vfio_irq_set.build({...})`` gives the bytes. Building computes counts and
+``argsz``; parsing ignores bytes after ``argsz``. Malformed bytes raise `ConstructError`.
 
-For decoding, tests and rare calls; it takes too long for each interrupt. Byte order and layout are the host's.
+For decoding, tests and rare calls: it is too slow for each interrupt. Byte order and layout are the host's.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def _fits(struct: str, element: int) -> c.Construct:
     return c.Check(lambda context: context.argsz >= uapi.sizeof(struct) + element * context.count)
 
 
-# ---- KVM ----------------------------------------------------------------------------------------------------------
+# ---- KVM ---------------------------------------------------------------------------------------------------
 
 _ROUTES = {
     uapi.KVM_IRQ_ROUTING_IRQCHIP: c.Struct("irqchip" / U32, "pin" / U32),
@@ -98,7 +97,7 @@ kvm_vfio_dev_irq = c.Struct(
     "gsi" / c.Array(this.count, U32),
 )
 
-# ---- VFIO ---------------------------------------------------------------------------------------------------------
+# ---- VFIO --------------------------------------------------------------------------------------------------
 
 _IRQ_DATA = {
     uapi.VFIO_IRQ_SET_DATA_NONE: (0, c.Computed(None)),
@@ -108,36 +107,34 @@ _IRQ_DATA = {
 
 
 def _irq_data_size(context: Any) -> int:
-    """The bytes of one element of data, 0 for a kind that is none of the three: `_irq_data` refuses that one."""
+    """The bytes of one element of data; 0 also for a kind that is none of the three: ``data`` refuses it."""
     return _IRQ_DATA.get(context.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK, (0, None))[0]
 
 
-def _irq_count(context: Any) -> int:
+def _irq_count(context: Any) -> Any:
     """With data, as many as there are; without, what the caller says."""
-    count: int = len(context.data) if _irq_data_size(context) else context.count
-    return count
+    return len(context.data) if _irq_data_size(context) else context.count
+
+
+def _irq_room(context: Any, count: int) -> int:
+    return uapi.sizeof("struct vfio_irq_set") + _irq_data_size(context) * count
 
 
 vfio_irq_set = c.Struct(
-    "argsz"
-    / c.Rebuild(
-        U32,
-        lambda context: uapi.sizeof("struct vfio_irq_set") + _irq_data_size(context) * _irq_count(context),
-    ),
+    "argsz" / c.Rebuild(U32, lambda context: _irq_room(context, _irq_count(context))),
     "flags" / U32,
     "index" / U32,
     "start" / c.Default(U32, 0),
     "count" / c.Rebuild(U32, _irq_count),
-    c.Check(
-        lambda context: (
-            context.argsz >= uapi.sizeof("struct vfio_irq_set") + _irq_data_size(context) * context.count
-        )
-    ),
+    c.Check(lambda context: context.argsz >= _irq_room(context, context.count)),
     "data"
-    / c.Switch(
-        this.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK,
-        {kind: array for kind, (_, array) in _IRQ_DATA.items()},
-        default=c.Error,
+    / c.Default(
+        c.Switch(
+            this.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK,
+            {kind: array for kind, (_, array) in _IRQ_DATA.items()},
+            default=c.Error,
+        ),
+        None,
     ),
 )
 """``data`` is None, a list of bytes or a list of fds, as the one DATA bit of ``flags`` says."""
@@ -165,14 +162,12 @@ _CAP_HEADER = c.Struct("id" / U16, "version" / c.Default(U16, 1), "next" / U32)
 class VfioInfo(c.Construct):  # type: ignore[misc]  # construct has no types
     """An info struct with the capabilities that follow it, as ``caps``: a list of ``{id, version, body}``.
 
-    ``body`` is a container for the capability ids in ``bodies`` and bytes for the others, up to where the next one
-    starts. Capabilities are laid out in order, each on a multiple of 8, as kernels since 6.6 do; a chain that turns
-    back, or that leaves ``argsz``, is malformed.
+    ``body`` is a container for the capability ids in ``bodies`` and bytes for the others, up to where the
+    next one starts. Capabilities are laid out in order, each on a multiple of 8, as newer kernels do; a chain
+    that turns back, or that leaves ``argsz``, is malformed.
     """
 
-    def __init__(
-        self, struct: str, caps_flag: int, fixed: c.Construct, bodies: Mapping[int, c.Construct]
-    ) -> None:
+    def __init__(self, struct: str, caps_flag: int, fixed: c.Construct, bodies: Mapping[int, c.Construct]) -> None:
         super().__init__()
         self.struct = struct
         self.caps_flag = caps_flag

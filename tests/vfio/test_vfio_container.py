@@ -29,7 +29,8 @@ def test_api_version_is_0(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "answer"), [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 0), (6, 1), (7, 0), (9, 0), (2**64 - 1, 0)]
+    ("number", "answer"),
+    [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 0), (6, 1), (7, 0), (9, 0), (2**64 - 1, 0)],
 )
 def test_check_extension_before_set_iommu(bench: Bench, number: int, answer: int) -> None:
     assert bench.ioctl(bench.container(), uapi.VFIO_CHECK_EXTENSION, number) == answer

@@ -115,14 +115,20 @@ def test_reset_at_first_open_and_last_close_only(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "request_number",
-    [uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, uapi.VFIO_GET_API_VERSION, uapi.VFIO_GROUP_GET_STATUS, 0x3BFF, 0],
+    [
+        uapi.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
+        uapi.VFIO_GET_API_VERSION,
+        uapi.VFIO_GROUP_GET_STATUS,
+        0x3BFF,
+        0,
+    ],
 )
 def test_unknown_ioctl_is_enotty(bench: Bench, request_number: int) -> None:
     with fails("ENOTTY"):
         bench.ioctl(bench.device(), request_number, WILD)
 
 
-# -- device features -----------------------------------------------------------------------------------------------
+# -- device features -------------------------------------------------------------------------------
 
 
 def test_device_feature_is_enotty_in_2014(bench: Bench) -> None:
@@ -146,7 +152,7 @@ def test_device_feature_on_newer_kernels(argsz: int, flags: int, expected: str) 
         bench.ioctl(bench.device(), uapi.VFIO_DEVICE_FEATURE, uapi.ffi.new("uint32_t[]", [argsz, flags]))
 
 
-# -- read and write ------------------------------------------------------------------------------------------------
+# -- read and write --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,7 @@ def test_two_files_share_the_device_and_its_last_close_ends_it(bench: Bench) -> 
     assert bench.task.files[second].read(4, 0) == b"same"
 
 
-# -- mmap ----------------------------------------------------------------------------------------------------------
+# -- mmap ------------------------------------------------------------------------------------------
 
 
 def backed(bench: Bench, fd: int) -> mmap.mmap:
@@ -257,7 +263,9 @@ def test_mmap_of_anything_but_whole_pages_of_one_region_is_einval(
         bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write)
 
 
-@pytest.mark.parametrize(("offset", "length", "write"), [(0, 0x2000, True), (0x1000, 1, True), (2 << 40, 0x1000, False)])
+@pytest.mark.parametrize(
+    ("offset", "length", "write"), [(0, 0x2000, True), (0x1000, 1, True), (2 << 40, 0x1000, False)]
+)
 def test_mmap(bench: Bench, offset: int, length: int, write: bool) -> None:
     bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write)
 

@@ -238,7 +238,7 @@ def test_descriptors_may_be_closed_in_any_order(bench: Bench, order: tuple[int, 
     os.fstat(0)
 
 
-# -- drivers -------------------------------------------------------------------------------------------------------
+# -- drivers ---------------------------------------------------------------------------------------
 
 
 def test_unbind_of_an_idle_device_takes_the_node_away(bench: Bench) -> None:

@@ -77,7 +77,7 @@ def v1() -> Dma:
     return Dma(1)
 
 
-# -- GET_INFO ------------------------------------------------------------------------------------------------------
+# -- GET_INFO --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("argsz", [0, 8, 15])
@@ -118,9 +118,7 @@ def test_get_info_capability_chain(align: int, total: int, ranges_at: int) -> No
     assert struct.unpack_from("<IIQI", raw) == (total, 3, 0x40201000, 24)
     assert struct.unpack_from("<HHIIIQQ", raw, 24) == (2, 1, 56, 0, 0, PAGE, 256 << 20)
     assert struct.unpack_from("<HHII", raw, 56) == (3, 1, ranges_at, 65535)
-    assert struct.unpack_from("<HHIII4Q", raw, ranges_at) == (
-        (1, 1, 0, 2, 0) + (0, 0x7FFFFFF, 0x8100000, 0xFFFFFFFFFFFF)
-    )
+    assert struct.unpack_from("<HHIII4Q", raw, ranges_at) == (1, 1, 0, 2, 0, *(0, 0x7FFFFFF, 0x8100000, 0xFFFFFFFFFFFF))
 
 
 @pytest.mark.parametrize("argsz", [16, 19, 20, 24, 115])
@@ -141,7 +139,7 @@ def test_get_info_absurd_argsz_writes_no_further_than_the_chain() -> None:
         bench.ioctl(bench.fd, uapi.VFIO_IOMMU_GET_INFO, page.put(struct.pack("<I", 2**32 - 1) + bytes(100)))
 
 
-# -- MAP_DMA -------------------------------------------------------------------------------------------------------
+# -- MAP_DMA ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_number", [uapi.VFIO_IOMMU_MAP_DMA, uapi.VFIO_IOMMU_UNMAP_DMA])
@@ -221,7 +219,13 @@ def test_map_bad_vaddr_is_efault(dma: Dma, memory: Memory) -> None:
 
 def test_map_overlap_is_eexist(dma: Dma, memory: Memory) -> None:
     dma.map(memory.start, 0x10000, 0x8000)
-    for iova, size in ((0x10000, 0x8000), (0x14000, 0x8000), (0xC000, 0x8000), (0x12000, PAGE), (0, 0x10000 + PAGE)):
+    for iova, size in (
+        (0x10000, 0x8000),
+        (0x14000, 0x8000),
+        (0xC000, 0x8000),
+        (0x12000, PAGE),
+        (0, 0x10000 + PAGE),
+    ):
         with fails("EEXIST"):
             dma.map(memory.start, iova, size)
     assert dma.map(memory.start, 0x18000) == 0
@@ -242,7 +246,7 @@ def test_the_last_page_of_the_address_space_can_be_mapped(memory: Memory) -> Non
     assert bench.unmap(TOP, PAGE) == PAGE
 
 
-# -- UNMAP_DMA -----------------------------------------------------------------------------------------------------
+# -- UNMAP_DMA -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("argsz", [0, 23])
@@ -332,7 +336,7 @@ def test_vaddr_can_be_replaced(memory: Memory) -> None:
     assert bench.hw().dma.read(0, 2) == b"ok"
 
 
-# -- what the device sees ------------------------------------------------------------------------------------------
+# -- what the device sees --------------------------------------------------------------------------
 
 
 def test_device_reads_and_writes_client_memory(dma: Dma, memory: Memory) -> None:

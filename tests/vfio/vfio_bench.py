@@ -154,7 +154,7 @@ class Bench:
         self.task = self.host.current = FakeTask(self.host)
         self.eventfds: list[int] = []
 
-    # -- calls -------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     def open(self, path: str) -> int:
         try:
@@ -178,7 +178,7 @@ class Bench:
         self.host.settle()
         self.host.check()
 
-    # -- shortcuts ---------------------------------------------------------------------------------------------
+    # -- shortcuts ---------------------------------------------------------------------------------
 
     def container(self) -> int:
         return self.open("/dev/vfio/vfio")

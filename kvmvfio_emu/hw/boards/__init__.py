@@ -42,9 +42,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Board:
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and "/" not in text and not text.endswith(".toml"):
         if text not in names():
-            raise BoardError(
-                f"no board {text!r}; known: {', '.join(names())}; a path has a / or ends in .toml"
-            )
+            raise BoardError(f"no board {text!r}; known: {', '.join(names())}; a path has a / or ends in .toml")
         path = _HERE / f"{text}.toml"
     else:
         path = Path(text)

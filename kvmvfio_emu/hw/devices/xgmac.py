@@ -274,8 +274,6 @@ def _mac(spec: DeviceSpec) -> bytes:
     if text is None:
         return b"\x02\x00" + (spec.regions[0].address & 0xFFFFFFFF if spec.regions else 0).to_bytes(4, "big")
     parts = text.split(":") if isinstance(text, str) else []
-    if len(parts) != 6 or not all(
-        len(part) == 2 and set(part.lower()) <= set("0123456789abcdef") for part in parts
-    ):
+    if len(parts) != 6 or not all(len(part) == 2 and set(part.lower()) <= set("0123456789abcdef") for part in parts):
         raise BoardError(f"device {spec.name}: parameter mac is {text!r}, not like '02:00:00:00:00:01'")
     return bytes.fromhex("".join(parts))

@@ -73,7 +73,7 @@ class DeviceFile(File):
         if type(self.device).get_attr is KvmDevice.get_attr:
             raise KernelError(errno.EPERM, f"{self.device.name} has no get_attr")
         raw = self.host.current.copy_from_user(arg, uapi.sizeof("struct kvm_device_attr"))
-        return self.device.get_attr(uapi.ffi.from_buffer("struct kvm_device_attr *", raw))
+        return self.device.get_attr(uapi.view("struct kvm_device_attr", raw))
 
     @ioctl(uapi.KVM_HAS_DEVICE_ATTR, "struct kvm_device_attr")
     def has_device_attr(self, attr: Any) -> int:

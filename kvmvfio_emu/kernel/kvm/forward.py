@@ -1,4 +1,4 @@
-"""IRQ forward control: a VFIO platform device's interrupt handed to the guest (arch/arm/kvm/kvm_vfio_arm.c, 2014 RFC).
+"""IRQ forward control: a VFIO platform device's interrupt handed to the guest (arch/arm/kvm/kvm_vfio_arm.c, RFC).
 
 The ARM part of the KVM-VFIO device: what it needs from VFIO is an IRQ descriptor, what it does is to flag that descriptor
 and to tell the VGIC. Whether the interrupt may be in flight meanwhile is, in the first RFC, the user's business.
@@ -54,7 +54,7 @@ class ForwardControl:
         return attr in _ATTRS
 
     def control(self, attr: int, address: int) -> None:
-        """Assign or de-assign; the checks come in the order of the contract's section 2.5, and a refusal changes nothing."""
+        """Assign or de-assign, with the checks in the order of the contract's section 2.5; a refusal changes nothing."""
         fd, index, gsi = self._payload(address)
         file = self.host.current.fget(fd)
         if self.host.module("vfio") is None:
@@ -78,7 +78,7 @@ class ForwardControl:
         task, struct = self.host.current, self.host.profile.forward_struct
         size = uapi.sizeof(struct)
         raw = task.copy_from_user(address, size)
-        argument = uapi.ffi.from_buffer(struct + " *", raw)
+        argument = uapi.view(struct, raw)
         if struct == "struct kvm_arch_forwarded_irq":
             return argument.fd, argument.index, argument.gsi
         if argument.argsz < size + 4 * argument.count:

@@ -75,7 +75,13 @@ class IoBus:
         eventfd = task.eventfd(args.fd & 0xFFFFFFFF)
         try:
             for doorbell in self._doorbells:
-                if (doorbell.space, doorbell.address, doorbell.length, doorbell.datamatch, doorbell.eventfd) == (
+                if (
+                    doorbell.space,
+                    doorbell.address,
+                    doorbell.length,
+                    doorbell.datamatch,
+                    doorbell.eventfd,
+                ) == (
                     space,
                     args.addr,
                     args.len,

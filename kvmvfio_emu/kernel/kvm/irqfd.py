@@ -1,4 +1,4 @@
-"""irqfd and the resampler: an eventfd that raises a guest interrupt, and one that hears of its end (virt/kvm/eventfd.c)."""
+"""irqfd and resampler: one eventfd raises a guest interrupt, another hears of its end (virt/kvm/eventfd.c)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 _FIRST_PPI, _FIRST_SPI = 16, 32
+# Bound once: this is the hottest ioctl of a VMM without irqfd.
+_CPU, _SPI, _PPI = uapi.KVM_ARM_IRQ_TYPE_CPU, uapi.KVM_ARM_IRQ_TYPE_SPI, uapi.KVM_ARM_IRQ_TYPE_PPI
+_TYPE_SHIFT, _TYPE_MASK = uapi.KVM_ARM_IRQ_TYPE_SHIFT, uapi.KVM_ARM_IRQ_TYPE_MASK
+_VCPU_SHIFT, _VCPU_MASK = uapi.KVM_ARM_IRQ_VCPU_SHIFT, uapi.KVM_ARM_IRQ_VCPU_MASK
+_NUM_MASK = uapi.KVM_ARM_IRQ_NUM_MASK
 
 
 def drive_line(vm: Vm, irq: int, level: bool) -> None:
@@ -21,21 +26,21 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
     CPU: the IRQ or FIQ input of a vCPU, only without an in-kernel controller (ENXIO). SPI, PPI: an input of the
     in-kernel controller (ENXIO without). EINVAL for a vCPU or number that does not exist, or another type.
     """
-    kind = irq >> uapi.KVM_ARM_IRQ_TYPE_SHIFT & uapi.KVM_ARM_IRQ_TYPE_MASK
-    index = irq >> uapi.KVM_ARM_IRQ_VCPU_SHIFT & uapi.KVM_ARM_IRQ_VCPU_MASK
-    number = irq & uapi.KVM_ARM_IRQ_NUM_MASK
-    if kind == uapi.KVM_ARM_IRQ_TYPE_SPI:
+    kind = irq >> _TYPE_SHIFT & _TYPE_MASK
+    index = irq >> _VCPU_SHIFT & _VCPU_MASK
+    number = irq & _NUM_MASK
+    if kind == _SPI:
         vgic = vm.require_vgic()
         if number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no shared peripheral interrupt")
         vgic.inject(0, number, level)
-    elif kind == uapi.KVM_ARM_IRQ_TYPE_PPI:
+    elif kind == _PPI:
         vgic = vm.require_vgic()
         _vcpu(vm, index)
         if not _FIRST_PPI <= number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no private peripheral interrupt")
         vgic.inject(index, number, level)
-    elif kind == uapi.KVM_ARM_IRQ_TYPE_CPU:
+    elif kind == _CPU:
         if vm.vgic is not None:
             raise KernelError(errno.ENXIO, "the vCPU's inputs belong to the in-kernel interrupt controller")
         vcpu = _vcpu(vm, index)

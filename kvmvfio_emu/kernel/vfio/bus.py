@@ -38,7 +38,7 @@ class BusDevice:
 
     @property
     def bus(self) -> str:
-        """"platform", "amba", "pci": decides which driver core calls make sense for it."""
+        """ "platform", "amba", "pci": decides which driver core calls make sense for it."""
         return self.hw.spec.bus
 
     def irq(self, index: int) -> IrqDesc:
@@ -57,7 +57,7 @@ class BusDevice:
 
 
 def enumerate_devices(devices: dict[str, Device], irqs: IrqSubsystem) -> dict[str, BusDevice]:
-    """All devices of a machine, their interrupts mapped to Linux numbers; a shared input has one descriptor."""
+    """All devices of a machine, their interrupts mapped to Linux numbers; sharers have one descriptor."""
     descs: dict[int, IrqDesc] = {}
     found: dict[str, BusDevice] = {}
     for name, hw in devices.items():

@@ -129,7 +129,7 @@ class ContainerFile(File):
 
     # Last in the class, since it hides the decorator of the same name.
     def ioctl(self, request: int, arg: UserPtr) -> Any:
-        """Requests that are not the container's own go to the IOMMU driver; without one they are EINVAL unread."""
+        """What is not the container's own goes to the IOMMU driver; without one it is EINVAL, unread."""
         if self.container.iommu is None and request not in self._own:
             raise KernelError(errno.EINVAL, f"no IOMMU is set to take ioctl {request:#010x}")
         return super().ioctl(request, arg)

@@ -1,10 +1,15 @@
-"""VFIO devices and their files: what all bus drivers share; models struct vfio_device in drivers/vfio/vfio.c."""
+"""VFIO devices and their files, what all bus drivers share; models vfio_device of drivers/vfio/vfio.c."""
 
 from __future__ import annotations
 
+import errno
+import struct
 from typing import TYPE_CHECKING, ClassVar
 
-from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.file import File, ioctl
+from kvmvfio_emu.kernel.task import UserPtr
 from kvmvfio_emu.kernel.vfio.bus import BusDevice
 from kvmvfio_emu.kernel.vfio.mapping import OFFSET_MASK, REGION_SHIFT, Window
 
@@ -15,8 +20,8 @@ if TYPE_CHECKING:
 class VfioDevice:
     """A device that a VFIO driver is bound to; subclasses are the drivers.
 
-    ``refs``: one for the bound driver, one for each open file, one for each external user (a forwarded interrupt).
-    ``open_count``: how many files are open; the driver's `enable` and `disable` run at the first and the last.
+    ``refs``: one for the bound driver, each open file, and each external user (a forwarded interrupt).
+    ``open_count``: how many files are open; the driver's `enable` runs at the first, `disable` at the last.
     """
 
     #: The kind of file that this driver gives out.
@@ -40,7 +45,7 @@ class VfioDevice:
         """The name that GET_DEVICE_FD takes."""
         return self.device.name
 
-    # -- references -----------------------------------------------------------------------------------------
+    # -- references --------------------------------------------------------------------------------
 
     def get(self) -> None:
         """One more reference."""
@@ -56,7 +61,7 @@ class VfioDevice:
             self.vfio.device_gone(self)
             self.group.put()
 
-    # -- opening ----------------------------------------------------------------------------------------------
+    # -- opening -----------------------------------------------------------------------------------
 
     def open(self) -> VfioDeviceFile:
         """A new open file; its group stays in its container while it lives. The driver's errors."""
@@ -81,7 +86,7 @@ class VfioDevice:
     def disable(self) -> None:
         """The last close."""
 
-    # -- registers ----------------------------------------------------------------------------------------------
+    # -- registers ---------------------------------------------------------------------------------
 
     @property
     def map_size(self) -> int:
@@ -124,8 +129,21 @@ class VfioDeviceFile(File):
         self.window = Window(device)
         self.position = 0
 
+    @ioctl(uapi.VFIO_DEVICE_FEATURE)
+    def device_feature(self, arg: UserPtr) -> int:
+        """Newer kernels ask the driver; ours have no feature: ENOTTY, or EINVAL for a bad header."""
+        if self.host.profile.device_feature:
+            argsz, flags = struct.unpack("<II", self.host.current.copy_from_user(arg, 8))
+            verbs = uapi.VFIO_DEVICE_FEATURE_GET | uapi.VFIO_DEVICE_FEATURE_SET
+            known = uapi.VFIO_DEVICE_FEATURE_MASK | uapi.VFIO_DEVICE_FEATURE_PROBE | verbs
+            if argsz < 8 or flags & ~known:
+                raise KernelError(errno.EINVAL, f"argsz {argsz} is below 8, or unknown flags in {flags:#x}")
+            if not flags & uapi.VFIO_DEVICE_FEATURE_PROBE and flags & verbs == verbs:
+                raise KernelError(errno.EINVAL, "GET and SET exclude each other")
+        raise KernelError(errno.ENOTTY, f"{self.device.name} has no such feature")
+
     def attach_backing(self, fd: int) -> None:
-        """The door's memfd that this file's descriptors are, ``map_size`` bytes; from now on the file closes it."""
+        """The door's memfd behind this file's descriptors, ``map_size`` bytes; the file closes it."""
         self.window.attach(fd)
 
     def mapped_read(self, offset: int, size: int) -> int:

@@ -1,7 +1,7 @@
-"""What KVM may use of VFIO: the external user API of drivers/vfio/vfio.c, as the forwarding series extends it.
+"""What KVM may use of VFIO: the external user API of drivers/vfio/vfio.c, as the RFC extends it.
 
-An external user of a group keeps it in its container; one of a device only keeps the device object alive. Closing the
-device's files still shuts the driver down, and unbinding the driver waits for the external user.
+An external user of a group keeps it in its container; one of a device only keeps the device object alive.
+Closing the device's files still shuts the driver down, and unbinding the driver waits for the external user.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def file_is_device(file: File | None) -> bool:
 def group_get_external_user(file: File | None) -> VfioGroup:
     """The group of ``file``, held for the caller. EINVAL.
 
-    With the profile's ``group_add_needs_iommu`` the group must be in a container with an IOMMU and viable, and stays
-    there; without it (newer kernels) the open file is held instead, whatever state the group is in.
+    With the profile's ``group_add_needs_iommu`` the group must be viable and in a container with an IOMMU, and
+    stays there; without it (newer kernels) the open file is held instead, whatever state the group is in.
     """
     if not isinstance(file, GroupFile):
         raise KernelError(errno.EINVAL, "not a VFIO group")

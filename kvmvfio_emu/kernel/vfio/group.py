@@ -22,8 +22,9 @@ _PAGE = 4096  #: a device name with its final zero byte must fit a page
 class VfioGroup:
     """``struct vfio_group``: exists while a device of it is bound to a VFIO driver, or anybody refers to it.
 
-    ``refs``: one for each VFIO device, the open file, and each external user. ``container_users``: one for the
-    group being in a container, one for each open device file and external user; at zero it leaves the container.
+    ``refs``: one for each VFIO device, the open file, and each external user.
+    ``container_users``: one for SET_CONTAINER, one for each open device file and external user; at zero the
+    group leaves the container.
     """
 
     def __init__(self, vfio: Vfio, number: int, members: list[BusDevice]) -> None:
@@ -68,7 +69,7 @@ class VfioGroup:
         self.get()
         return self.file
 
-    # -- the container ---------------------------------------------------------------------------------------
+    # -- the container -----------------------------------------------------------------------------
 
     def enter(self, container: Container) -> None:
         """Join ``container``; the caller has seen that there is none yet."""
@@ -77,7 +78,7 @@ class VfioGroup:
         self.container_users += 1
 
     def leave_user(self) -> None:
-        """One container user less; the last leaves the container. Models vfio_group_try_dissolve_container."""
+        """One container user less; the last leaves. Models vfio_group_try_dissolve_container."""
         if self.container_users:
             self.container_users -= 1
             if not self.container_users:
@@ -102,7 +103,7 @@ class VfioGroup:
         """Whether it is in a container whose IOMMU driver is chosen."""
         return self.container is not None and self.container.iommu is not None
 
-    # -- devices -----------------------------------------------------------------------------------------------
+    # -- devices -----------------------------------------------------------------------------------
 
     def device(self, name: str) -> VfioDevice:
         """The VFIO device called ``name``. ENODEV."""
@@ -183,7 +184,7 @@ class GroupFile(File):
 
 
 def _user_string(task: Task, arg: UserPtr) -> str:
-    """The string at ``arg``, read no further than its own pages. EFAULT, EINVAL (too long). Models strndup_user."""
+    """The string at ``arg``, read no further than its pages. EFAULT, EINVAL (too long). Models strndup_user."""
     if isinstance(arg, int):
         first = _PAGE - arg % _PAGE
         raw = task.copy_from_user(arg, first)

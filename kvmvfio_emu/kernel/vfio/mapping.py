@@ -1,8 +1,8 @@
-"""What a mapping of a device file shows. In Linux the device's own pages; here a view that is kept up to date.
+"""What a mapping of a device file shows: in Linux the device's own pages, here a view kept up to date.
 
-A store through a mapping is noticed when the kernel is next entered, and only if it changed the word that the client
-could read there. That is enough for registers that read as they were written; whoever needs each access to take
-effect at once uses read and write on the file, or a guest.
+A store through a mapping is noticed when the kernel is next entered, and only if it changed the word that the
+client could read there. That is enough for registers that read as they were written; whoever needs each access
+to take effect at once uses read and write on the file, or a guest.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ DRIVERS: dict[str, type[VfioDevice]] = {
 class Vfio:
     """All of VFIO on one host. ``drivers`` adds or replaces VFIO bus drivers, by name.
 
-    ``allow_unsafe_interrupts`` is the parameter of that name of vfio_iommu_type1: accept an IOMMU that does not
-    isolate message signalled interrupts.
+    ``allow_unsafe_interrupts`` is the parameter of that name of vfio_iommu_type1: accept an IOMMU that does
+    not isolate message signalled interrupts.
     """
 
     def __init__(self, host: Host, drivers: Mapping[str, type[VfioDevice]] | None = None) -> None:
@@ -39,7 +39,7 @@ class Vfio:
         for device in self.devices.values():
             self._probe(device)
 
-    # -- binding drivers ---------------------------------------------------------------------------------------
+    # -- binding drivers ---------------------------------------------------------------------------
 
     def bind(self, name: str, driver: str) -> None:
         """Bind host driver ``driver`` to the unbound device ``name``, as a write to sysfs would."""
@@ -55,8 +55,8 @@ class Vfio:
     def unbind(self, name: str) -> bool:
         """Unbind the driver of device ``name``.
 
-        False while that is blocked: somebody holds the VFIO device, and in Linux the write to sysfs would not return.
-        It completes by itself when the last holder goes; call again to ask.
+        False while that is blocked: somebody holds the VFIO device, and in Linux the write to sysfs would not
+        return. It completes by itself when the last holder goes; call again to ask.
         """
         device = self._device(name)
         vfio_device = self._vfio_device(device)
@@ -102,7 +102,7 @@ class Vfio:
             self.host.nodes[group.path] = group.open
         driver(group, device)
 
-    # -- mapped registers --------------------------------------------------------------------------------------
+    # -- mapped registers --------------------------------------------------------------------------
 
     def mapped(self, device: VfioDevice) -> None:
         """A file of ``device`` has its first mapping."""
@@ -115,11 +115,11 @@ class Vfio:
             self._mapped.remove(device)
 
     def sync(self) -> None:
-        """Make all mapped registers agree with their devices: at each entry into the kernel, and before it returns."""
+        """Make all mapped registers agree with their devices: call it when the kernel is entered and left."""
         for device in tuple(self._mapped):
             device.sync()
 
-    # -- invariants --------------------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise AssertionError when references do not balance or parts disagree."""

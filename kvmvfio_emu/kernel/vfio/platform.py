@@ -79,7 +79,7 @@ class PlatformDeviceFile(VfioDeviceFile):
         self.device.hw.reset()
         return 0
 
-    # -- registers ----------------------------------------------------------------------------------------------
+    # -- registers ---------------------------------------------------------------------------------
 
     def read(self, size: int, offset: int | None) -> bytes:
         """Registers, in the largest aligned accesses of up to 4 bytes. EINVAL outside a region."""

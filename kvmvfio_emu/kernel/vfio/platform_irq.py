@@ -50,7 +50,7 @@ class PlatformIrq:
         self._irqs = device.host.irqs
         self._later: Timer | None = None
 
-    # -- the handler ---------------------------------------------------------------------------------------------
+    # -- the handler -------------------------------------------------------------------------------
 
     def handle(self) -> bool:
         """The interrupt came, or userspace pretends so (loopback). False (IRQ_NONE) when it is masked."""
@@ -72,7 +72,7 @@ class PlatformIrq:
         finally:
             self.device.vfio.handlers -= 1
 
-    # -- masking -------------------------------------------------------------------------------------------------
+    # -- masking -----------------------------------------------------------------------------------
 
     def mask(self) -> None:
         """Disable the interrupt; nothing if it is masked."""
@@ -95,8 +95,11 @@ class PlatformIrq:
             self._irqs.disable_irq_nosync(self.desc)
 
     def _unmask_signalled(self) -> None:
-        """The unmask eventfd was signalled. By the very handler that masked, with the line still high, this is an
-        interrupt storm: each round takes time on a machine, so it does here, where it would never end otherwise."""
+        """The unmask eventfd was signalled.
+
+        By a handler that has just masked, with the line still high, this is an interrupt storm. Each round takes
+        time on a machine, so it does here, where it would never end otherwise.
+        """
         if self.masked and self.device.vfio.handlers and self._irqs.gic.is_pending(self.desc.hwirq):
             self._forget_later()
             self._later = self.device.host.clock.after(_STORM_ROUND, self.unmask)
@@ -108,7 +111,7 @@ class PlatformIrq:
             self._later.cancel()
             self._later = None
 
-    # -- the trigger ---------------------------------------------------------------------------------------------
+    # -- the trigger -------------------------------------------------------------------------------
 
     def set_trigger(self, fd: int) -> None:
         """Signal eventfd ``fd`` of the caller from now on, nothing when negative. EBADF, EINVAL, EBUSY.
@@ -144,7 +147,7 @@ class PlatformIrq:
             assert self.desc.disabled == self.masked, f"{self.desc}: masked is {self.masked}"
 
 
-# -- VFIO_DEVICE_SET_IRQS ------------------------------------------------------------------------------------------
+# -- VFIO_DEVICE_SET_IRQS --------------------------------------------------------------------------
 
 
 def set_irqs(irqs: list[PlatformIrq], host: Host, header: Any, arg: UserPtr) -> None:
@@ -152,7 +155,12 @@ def set_irqs(irqs: list[PlatformIrq], host: Host, header: Any, arg: UserPtr) -> 
     size = _data_size(header, len(irqs), range_checked=host.profile.irq_set_range_checked)
     data = host.current.copy_from_user(arg, size, _HEADER) if size else bytearray()
     action = header.flags & uapi.VFIO_IRQ_SET_ACTION_TYPE_MASK
-    irq, kind, start, count = irqs[header.index], header.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK, header.start, header.count
+    irq, kind, start, count = (
+        irqs[header.index],
+        header.flags & uapi.VFIO_IRQ_SET_DATA_TYPE_MASK,
+        header.start,
+        header.count,
+    )
     if action == uapi.VFIO_IRQ_SET_ACTION_TRIGGER:
         if not count and kind == uapi.VFIO_IRQ_SET_DATA_NONE:
             irq.set_trigger(-1)
@@ -185,7 +193,7 @@ def _data_size(header: Any, num_irqs: int, *, range_checked: bool) -> int:
     if element is None:
         raise KernelError(errno.EINVAL, "the data must be of one type")
     if range_checked:
-        # Linux 4.9 on checks start and count against the number of indexes, though each index has one interrupt.
+        # Newer kernels bound start and count by the number of indexes, though each index is one interrupt.
         if header.start >= num_irqs or header.start + header.count > num_irqs:
             raise KernelError(errno.EINVAL, f"start {header.start}, count {header.count} of {num_irqs}")
         element *= header.count

@@ -67,7 +67,7 @@ class Type1:
         self.page = min(size for size in spec.page_sizes if size >= 0x1000)
         self.aperture = 1 << spec.address_bits
 
-    # -- groups ----------------------------------------------------------------------------------------------
+    # -- groups ------------------------------------------------------------------------------------
 
     def attach(self, group: VfioGroup, *, allow_unsafe_interrupts: bool) -> None:
         """Put the devices of ``group`` behind these mappings. EINVAL, EPERM."""
@@ -87,7 +87,7 @@ class Type1:
         for device in group.members:
             device.hw.dma = NoDma()
 
-    # -- what userspace asks ---------------------------------------------------------------------------------
+    # -- what userspace asks -----------------------------------------------------------------------
 
     def check_extension(self, number: int) -> int:
         """CHECK_EXTENSION once this driver is chosen."""
@@ -163,7 +163,7 @@ class Type1:
         """The IOVA that may be mapped, as (first, last)."""
         return [(0, MSI_WINDOW[0] - 1), (MSI_WINDOW[1], self.aperture - 1)]
 
-    # -- Dma, for the devices ----------------------------------------------------------------------------------
+    # -- Dma, for the devices ----------------------------------------------------------------------
 
     def read(self, iova: int, size: int) -> bytes:
         """A device reads memory. DmaFault."""
@@ -190,7 +190,7 @@ class Type1:
             done += part
 
     def _pieces(self, iova: int, size: int) -> Iterator[tuple[DmaMapping, int, int]]:
-        """The mappings that make up the range: (mapping, offset in it, bytes), a `DmaFault` at the first gap."""
+        """The mappings that make up the range: (mapping, offset in it, bytes); `DmaFault` at the first gap."""
         while size > 0:
             mapping = next(self._overlapping(iova, 1), None)
             if mapping is None:
@@ -202,7 +202,7 @@ class Type1:
             iova += part
             size -= part
 
-    # -- inside ------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _overlapping(self, iova: int, size: int) -> Iterator[DmaMapping]:
         """The mappings that share bytes with the range, in IOVA order; nothing may change while it runs."""

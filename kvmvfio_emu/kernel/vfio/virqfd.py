@@ -11,7 +11,7 @@ from kvmvfio_emu.kernel.host import Host
 
 
 class Virqfd:
-    """The place for one eventfd of one interrupt and direction; ``handler`` runs in the context of the signal."""
+    """The place for one eventfd of one interrupt and direction; ``handler`` runs where the signal is sent."""
 
     def __init__(self, host: Host, handler: Callable[[], None]) -> None:
         self.eventfd: EventFd | None = None
@@ -19,7 +19,7 @@ class Virqfd:
         self._handler = handler
 
     def enable(self, fd: int) -> None:
-        """Let eventfd ``fd`` of the caller act. EBADF, EINVAL (not an eventfd), EBUSY (there is one already)."""
+        """Let eventfd ``fd`` of the caller act. EBADF, EINVAL (not an eventfd), EBUSY (there is one)."""
         eventfd = self._host.current.eventfd(fd)
         if self.eventfd is not None:
             eventfd.put()

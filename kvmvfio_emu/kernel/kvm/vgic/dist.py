@@ -54,9 +54,7 @@ class Vgic:
             raise KernelError(errno.ENODEV, "the VGIC cannot be initialised without a vCPU")
         self.irqs = self.irqs or DEFAULT_IRQS
         self.cpus = [VgicCpu(vcpu, index) for index, vcpu in enumerate(self.vm.vcpus)]
-        self.shared = [
-            VirtualIrq(number, edge=False, enabled=False, targets=1) for number in range(PRIVATE, self.irqs)
-        ]
+        self.shared = [VirtualIrq(number, edge=False, enabled=False, targets=1) for number in range(PRIVATE, self.irqs)]
         for cpu in self.cpus:
             lists.enable(cpu)
         self.ready = True

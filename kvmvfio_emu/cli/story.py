@@ -1,0 +1,213 @@
+"""The story that the demo tells: a small VMM that assigns an xgmac, forwards its interrupt or not, and counts.
+
+Everything here is what a VMM does on a real kernel, in the same order with the same structs; only `Kernel` stands
+for the operating system. Read it as an example.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.doors.inprocess import Kernel
+from kvmvfio_emu.engine.trace import Event
+from kvmvfio_emu.guest import Cpu, Script, read, work, write
+from kvmvfio_emu.guest.script import Routine
+from kvmvfio_emu.hw.devices.xgmac import Xgmac
+
+DEVICE = "fff51000.ethernet"
+GSI = 80  # the guest's number for it; any free one would do
+SPI = 32 + GSI
+
+#: Guest physical addresses.
+GIC_DISTRIBUTOR, GIC_CPU = 0x08000000, 0x08010000
+REGISTERS = 0x0C000000
+DOORBELL = 0x0D000000
+
+DMA_STATUS, DMA_INTERRUPT_ENABLE = 0xF14, 0xF1C
+RECEIVED = 1 << 16 | 1 << 6  # normal interrupt summary, receive
+
+#: What is counted of one interrupt, in the order in which people read it.
+COUNTERS = (
+    "vmexit_irq",
+    "vmexit_kick",
+    "vmexit_maint",
+    "host_irq",
+    "host_irq_lazy",
+    "host_irq_maint",
+    "eventfd_trigger",
+    "eventfd_resample",
+    "work",
+    "gicd_mask",
+    "gicd_unmask",
+    "set_irq",
+    "resample_ack",
+    "vmentry",
+    "guest_iar",
+    "guest_eoi",
+    "hw_deactivate",
+)
+
+
+@dataclass
+class Telling:
+    """What happened: the counters of each interrupt, and the events of the first."""
+
+    counters: list[dict[str, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def one(self) -> dict[str, int]:
+        """The counters of one interrupt; all of them must agree, or there is no such thing."""
+        first = self.counters[0]
+        for number, other in enumerate(self.counters):
+            if other != first:
+                raise AssertionError(f"interrupt {number} took {other}, the first one {first}")
+        return first
+
+
+def guest_driver(cpu: Cpu) -> Routine:
+    """The guest's driver: set up the interrupt controller and the device, then compute."""
+    yield from cpu.enable_gic()
+    yield from cpu.enable_irq(SPI)
+    yield write(REGISTERS + DMA_INTERRUPT_ENABLE, RECEIVED)
+    yield write(DOORBELL, 0)
+    while True:
+        yield work(1000)
+
+
+def guest_handler(cpu: Cpu) -> Routine:
+    """The guest's interrupt handler: ack, quiet the device, EOI; the doorbell tells the VMM that it is done."""
+    irq = yield cpu.acknowledge()
+    status = yield read(REGISTERS + DMA_STATUS)
+    yield write(REGISTERS + DMA_STATUS, status)
+    yield cpu.end_of_interrupt(irq)
+    yield write(DOORBELL, 1)
+
+
+def tell(kernel: Kernel, *, forward: bool, interrupts: int) -> Telling:
+    """Run ``interrupts`` level interrupts through ``kernel``, forwarded or not."""
+    return _Vmm(kernel, forward=forward).run(interrupts)
+
+
+class _Vmm:
+    """The VMM. Descriptors stay open until the end, as in a program that lives as long as its guest."""
+
+    def __init__(self, kernel: Kernel, *, forward: bool) -> None:
+        self.kernel = kernel
+        self.trigger = os.eventfd(0, os.EFD_NONBLOCK)
+        self.resample = os.eventfd(0, os.EFD_NONBLOCK)
+        self.device = self.open_device()
+        self.vm, self.vcpu = self.create_vm()
+        self.map_registers()
+        self.connect()
+        if forward:
+            self.forward()
+
+    def open_device(self) -> int:
+        """Container, group, IOMMU, device."""
+        kernel = self.kernel
+        self.container = kernel.open("/dev/vfio/vfio")
+        self.group = kernel.open(f"/dev/vfio/{kernel.device(DEVICE).spec.group}")
+        kernel.ioctl(self.group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(self.container.to_bytes(4, "little")))
+        kernel.ioctl(self.container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
+        device: int = kernel.ioctl(self.group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(DEVICE.encode() + b"\0"))
+        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, self.resample)
+        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, self.trigger)
+        return device
+
+    def set_irqs(self, device: int, action: int, eventfd: int) -> None:
+        """Tie ``eventfd`` to an action of the device's main interrupt."""
+        size = uapi.sizeof("struct vfio_irq_set") + 4
+        flags = uapi.VFIO_IRQ_SET_DATA_EVENTFD | action
+        header = uapi.pack("struct vfio_irq_set", argsz=size, flags=flags, count=1)
+        self.kernel.ioctl(device, uapi.VFIO_DEVICE_SET_IRQS, header + eventfd.to_bytes(4, "little"))
+
+    def create_vm(self) -> tuple[int, int]:
+        """A virtual machine with a VGICv2 and one vCPU."""
+        kernel = self.kernel
+        self.kvm = kernel.open("/dev/kvm")
+        vm = kernel.ioctl(self.kvm, uapi.KVM_CREATE_VM)
+        kernel.attach_guest(0, Script(guest_driver, guest_handler, distributor=GIC_DISTRIBUTOR, interface=GIC_CPU))
+        vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
+        target = uapi.pack("struct kvm_vcpu_init")
+        kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)
+        kernel.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, target)
+        self.vgic = self.create_device(vm, uapi.KVM_DEV_TYPE_ARM_VGIC_V2)
+        for frame, address in (
+            (uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, GIC_DISTRIBUTOR),
+            (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, GIC_CPU),
+        ):
+            self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, address.to_bytes(8, "little"))
+        return vm, vcpu
+
+    def create_device(self, vm: int, device_type: int) -> int:
+        """An in-kernel device."""
+        create = uapi.pack("struct kvm_create_device", type=device_type)
+        self.kernel.ioctl(vm, uapi.KVM_CREATE_DEVICE, create)
+        return int(uapi.view("struct kvm_create_device", create).fd)
+
+    def set_attr(self, device: int, group: int, attr: int, payload: bytes) -> None:
+        """KVM_SET_DEVICE_ATTR; the payload is passed by address, as in C."""
+        data = uapi.ffi.new("char[]", payload)
+        address = int(uapi.ffi.cast("uintptr_t", data))
+        self.kernel.ioctl(
+            device,
+            uapi.KVM_SET_DEVICE_ATTR,
+            uapi.pack("struct kvm_device_attr", group=group, attr=attr, addr=address),
+        )
+
+    def map_registers(self) -> None:
+        """Give the guest the device's registers, as memory: its accesses do not exit."""
+        info = uapi.pack("struct vfio_region_info", argsz=uapi.sizeof("struct vfio_region_info"), index=0)
+        self.kernel.ioctl(self.device, uapi.VFIO_DEVICE_GET_REGION_INFO, info)
+        region = uapi.view("struct vfio_region_info", info)
+        self.registers = self.kernel.mmap(self.device, region.size, offset=region.offset)
+        address = int(uapi.ffi.cast("uintptr_t", uapi.ffi.from_buffer(self.registers)))
+        slot = uapi.pack(
+            "struct kvm_userspace_memory_region",
+            slot=0,
+            guest_phys_addr=REGISTERS,
+            memory_size=region.size,
+            userspace_addr=address,
+        )
+        self.kernel.ioctl(self.vm, uapi.KVM_SET_USER_MEMORY_REGION, slot)
+        size = self.kernel.ioctl(self.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
+        self.run_page = self.kernel.mmap(self.vcpu, size)
+
+    def connect(self) -> None:
+        """The device's eventfds become a guest interrupt and its end: irqfd with resampling."""
+        irqfd = uapi.pack(
+            "struct kvm_irqfd",
+            fd=self.trigger,
+            gsi=GSI,
+            flags=uapi.KVM_IRQFD_FLAG_RESAMPLE,
+            resamplefd=self.resample,
+        )
+        self.kernel.ioctl(self.vm, uapi.KVM_IRQFD, irqfd)
+
+    def forward(self) -> None:
+        """The subject of it all: let the guest's EOI complete the physical interrupt."""
+        control = self.create_device(self.vm, uapi.KVM_DEV_TYPE_VFIO)
+        self.set_attr(
+            control,
+            uapi.KVM_DEV_VFIO_DEVICE,
+            uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ,
+            bytes(uapi.pack("struct kvm_arch_forwarded_irq", fd=self.device, index=0, gsi=GSI)),
+        )
+
+    def run(self, interrupts: int) -> Telling:
+        """KVM_RUN until the guest has handled them all; a frame arrives while it computes."""
+        kernel, telling = self.kernel, Telling()
+        hardware = kernel.device(DEVICE)
+        assert isinstance(hardware, Xgmac)
+        kernel.ioctl(self.vcpu, uapi.KVM_RUN)  # until the driver is ready
+        for number in range(interrupts):
+            before = dict(kernel.counters)
+            stop = kernel.listen(telling.events.append) if number == 0 else None
+            kernel.after(5000, hardware.raise_interrupt)
+            kernel.ioctl(self.vcpu, uapi.KVM_RUN)
+            if stop is not None:
+                stop()
+            telling.counters.append({name: kernel.counters[name] - before.get(name, 0) for name in COUNTERS})
+        return telling
