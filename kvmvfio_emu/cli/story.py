@@ -100,9 +100,9 @@ class _Vmm:
         self.device = self.open_device()
         self.vm, self.vcpu = self.create_vm()
         self.map_registers()
-        self.connect()
         if forward:
-            self.forward()
+            self.forward()  # before anything is signalled: in flight, the later drafts refuse it
+        self.connect()
 
     def open_device(self) -> int:
         """Container, group, IOMMU, device."""
@@ -112,8 +112,6 @@ class _Vmm:
         kernel.ioctl(self.group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(self.container.to_bytes(4, "little")))
         kernel.ioctl(self.container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
         device: int = kernel.ioctl(self.group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(DEVICE.encode() + b"\0"))
-        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, self.resample)
-        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, self.trigger)
         return device
 
     def set_irqs(self, device: int, action: int, eventfd: int) -> None:
@@ -139,6 +137,8 @@ class _Vmm:
             (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, GIC_CPU),
         ):
             self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, address.to_bytes(8, "little"))
+        if self.has_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT):
+            self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, b"")
         return vm, vcpu
 
     def create_device(self, vm: int, device_type: int) -> int:
@@ -156,6 +156,15 @@ class _Vmm:
             uapi.KVM_SET_DEVICE_ATTR,
             uapi.pack("struct kvm_device_attr", group=group, attr=attr, addr=address),
         )
+
+    def has_attr(self, device: int, group: int, attr: int) -> bool:
+        """KVM_HAS_DEVICE_ATTR: how a VMM learns what the kernel can do."""
+        try:
+            attribute = uapi.pack("struct kvm_device_attr", group=group, attr=attr)
+            self.kernel.ioctl(device, uapi.KVM_HAS_DEVICE_ATTR, attribute)
+        except OSError:
+            return False
+        return True
 
     def map_registers(self) -> None:
         """Give the guest the device's registers, as memory: its accesses do not exit."""
@@ -185,16 +194,20 @@ class _Vmm:
             resamplefd=self.resample,
         )
         self.kernel.ioctl(self.vm, uapi.KVM_IRQFD, irqfd)
+        self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, self.resample)
+        self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, self.trigger)
 
     def forward(self) -> None:
         """The subject of it all: let the guest's EOI complete the physical interrupt."""
         control = self.create_device(self.vm, uapi.KVM_DEV_TYPE_VFIO)
-        self.set_attr(
-            control,
-            uapi.KVM_DEV_VFIO_DEVICE,
-            uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ,
-            bytes(uapi.pack("struct kvm_arch_forwarded_irq", fd=self.device, index=0, gsi=GSI)),
-        )
+        if self.kernel.host.profile.forward_struct == "struct kvm_arch_forwarded_irq":
+            payload = uapi.pack("struct kvm_arch_forwarded_irq", fd=self.device, index=0, gsi=GSI)
+        else:  # drafts 4 to 6 take a list of gsis
+            size = uapi.sizeof("struct kvm_vfio_dev_irq") + 4
+            payload = uapi.pack("struct kvm_vfio_dev_irq", argsz=size, fd=self.device, index=0, start=0, count=1)
+            payload += GSI.to_bytes(4, "little")
+        group, attr = uapi.KVM_DEV_VFIO_DEVICE, uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ
+        self.set_attr(control, group, attr, bytes(payload))
 
     def run(self, interrupts: int) -> Telling:
         """KVM_RUN until the guest has handled them all; a frame arrives while it computes."""

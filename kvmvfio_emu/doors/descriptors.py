@@ -10,7 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 import struct
 from collections.abc import Callable
 
@@ -80,7 +79,7 @@ class Descriptors:
             raise
         status = os.fstat(fd)
         inode = (status.st_dev, status.st_ino)
-        cookie = secrets.randbits(61) | 1 << 61
+        cookie = int.from_bytes(os.urandom(8), "little") >> 3 | 1 << 61
         os.lseek(fd, cookie, os.SEEK_SET)
         self._watches[watch] = (file, inode, cookie)
         self._cookies[cookie] = self._inodes[inode] = file

@@ -52,7 +52,8 @@ def patched(kernel: Kernel) -> Iterator[None]:
             file = kernel.open(file)  # the file object closes it, which the kernel notices like any last close
         return before_builtin_open(file, *args, **kwargs)
 
-    class Mapping(before_mmap):  # type: ignore[valid-type,misc]  # a class, since callers subclass it and ask isinstance
+    # A class, since callers subclass it and ask isinstance.
+    class Mapping(before_mmap):  # type: ignore[valid-type,misc]
         def __new__(cls, fileno: int, length: int, *args: Any, **kwargs: Any) -> Any:
             if busy or cls is not Mapping:
                 return before_mmap.__new__(cls, fileno, length, *args, **kwargs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
 from typing import Any
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 DEFAULT = "rfc-2014"
+_HERE = os.path.dirname(__file__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +80,7 @@ class Profile:
 
 def names() -> list[str]:
     """The profiles that come with the package, sorted."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in files(__package__).iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(name.removesuffix(".toml") for name in os.listdir(_HERE) if name.endswith(".toml"))
 
 
 def load(name: str = DEFAULT) -> Profile:
@@ -93,7 +91,10 @@ def load(name: str = DEFAULT) -> Profile:
 
 
 def _read(name: str) -> dict[str, Any]:
-    own = tomllib.loads((files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
+    import tomllib  # here, as it would be a good part of the time to import the package
+
+    with open(os.path.join(_HERE, f"{name}.toml"), "rb") as file:
+        own = tomllib.load(file)
     base = own.pop("base", None)
     data = _read(base) if base else {}
     capabilities = {**data.get("capabilities", {}), **own.get("capabilities", {})}

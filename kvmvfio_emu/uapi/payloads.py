@@ -177,8 +177,11 @@ class VfioInfo(c.Construct):  # type: ignore[misc]  # construct has no types
     def _parse(self, stream: io.BytesIO, context: Any, path: str) -> Any:
         data = c.stream_read_entire(stream, path)
         info = self.fixed.parse(data)
-        has_caps = info.flags & self.caps_flag and info.cap_offset
-        info.caps = c.ListContainer(self._follow(data[: info.argsz], info.cap_offset) if has_caps else ())
+        info.caps = c.ListContainer()
+        if info.flags & self.caps_flag and info.cap_offset:  # offset 0: argsz tells the room that they would need
+            if len(data) < info.argsz:
+                raise c.StreamError(f"{len(data)} of {info.argsz} bytes", path)
+            info.caps.extend(self._follow(data[: info.argsz], info.cap_offset))
         return info
 
     def _follow(self, data: bytes, offset: int) -> Iterator[Any]:

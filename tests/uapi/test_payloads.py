@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -145,8 +146,6 @@ def test_a_byte_missing_is_refused(name: str, data: st.DataObject) -> None:
     codec = getattr(payloads, name)
     raw = codec.build(data.draw(EXAMPLES[name]))
     end = data.draw(st.integers(0, len(raw) - 1))
-    if name in CAPS_FLAGS and end >= uapi.sizeof(f"struct {name}") and not raw[end:].strip(b"\0"):
-        end = uapi.sizeof(f"struct {name}") - 1  # only alignment was cut off, which nobody misses
     with pytest.raises(payloads.ConstructError):
         codec.parse(raw[:end])
 
@@ -154,10 +153,8 @@ def test_a_byte_missing_is_refused(name: str, data: st.DataObject) -> None:
 @names
 @given(raw=st.binary(max_size=128))
 def test_any_bytes_give_a_value_or_a_construct_error(name: str, raw: bytes) -> None:
-    try:
+    with suppress(payloads.ConstructError):
         getattr(payloads, name).parse(raw)
-    except payloads.ConstructError:
-        pass
 
 
 @pytest.mark.parametrize("kinds", [0, 3, 5, 6, 7])
@@ -222,6 +219,13 @@ def test_capability_chain_is_what_c_sees() -> None:
 def test_info_of_an_older_kernel_has_no_capabilities() -> None:
     parsed = payloads.vfio_device_info.parse(struct.pack("=4I", 16, uapi.VFIO_DEVICE_FLAGS_PLATFORM, 2, 1))
     assert (parsed.num_regions, parsed.cap_offset, list(parsed.caps)) == (2, None, [])
+
+
+def test_info_with_too_little_room_tells_how_much_is_needed() -> None:
+    """The kernel's answer to a small argsz: the CAPS flag, the size it wants, and no offset."""
+    raw = struct.pack("=IIQII", 120, uapi.VFIO_IOMMU_INFO_CAPS, 0x1000, 0, 0)
+    parsed = payloads.vfio_iommu_type1_info.parse(raw)
+    assert (parsed.argsz, list(parsed.caps)) == (120, [])
 
 
 @pytest.mark.parametrize("turn", [8, 24, 31])

@@ -276,7 +276,7 @@ def test_mapping_shows_the_registers(bench: Bench) -> None:
     view = backed(bench, device)
     assert view[8:12] == b"befo"
     bench.hw().write(0, 8, 4, 0x11223344)
-    bench.vfio.sync()
+    bench.host.sync_mirrors()
     assert view[8:12] == bytes.fromhex("44332211")
 
 
@@ -285,8 +285,8 @@ def test_store_through_a_mapping_reaches_the_registers_once(bench: Bench) -> Non
     bench.hw().accesses.clear()
     view[0x10:0x14] = b"abcd"
     view[0x20:0x22] = b"ef"
-    bench.vfio.sync()
-    bench.vfio.sync()
+    bench.host.sync_mirrors()
+    bench.host.sync_mirrors()
     assert bench.hw().accesses == [("w", 0, 0x10, 4), ("w", 0, 0x20, 4)]
     assert bytes(bench.hw().memory[0][0x10:0x14]) == b"abcd"
 
@@ -295,7 +295,7 @@ def test_store_through_one_file_is_seen_through_another(bench: Bench) -> None:
     _, group = bench.attached()
     first, second = (backed(bench, bench.get_device(group, NIC)) for _ in range(2))
     first[0:4] = b"seen"
-    bench.vfio.sync()
+    bench.host.sync_mirrors()
     assert second[0:4] == b"seen"
 
 
@@ -305,7 +305,7 @@ def test_last_store_before_the_close_counts(bench: Bench) -> None:
     view[0:4] = b"last"
     bench.close(device)
     assert bytes(bench.hw().memory[0][0:4]) == b"last"
-    bench.vfio.sync()
+    bench.host.sync_mirrors()
 
 
 def test_guest_accesses_go_to_the_registers(bench: Bench) -> None:

@@ -95,7 +95,7 @@ def test_any_start_and_count_but_0_and_1_is_einval(
     bench: Bench, device: int, kind: int, action: int, start: int, count: int
 ) -> None:
     if (kind, action, count) == (NONE, TRIGGER, 0):
-        pytest.skip("removes the trigger")
+        return  # removes the trigger; see below
     with fails("EINVAL"):
         bench.set_irqs(device, kind | action, start=start, count=count, data=DATA[kind])
 

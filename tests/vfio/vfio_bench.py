@@ -128,6 +128,7 @@ class FakeTask(Task):
     def install(self, file: File) -> int:
         fd = next(number for number in range(1000, 1 << 20) if number not in self.files)
         if fd >= self.limit:
+            file.put()
             raise KernelError(errno.EMFILE, "descriptor table full")
         self.files[fd] = file
         return fd

@@ -7,8 +7,6 @@ Boards in this directory are loaded by name, others by path.
 from __future__ import annotations
 
 import os
-import tomllib
-from pathlib import Path
 from typing import Any
 
 from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, RegionSpec
@@ -21,7 +19,7 @@ BUSES = ("platform", "amba", "pci")
 #: The last shared peripheral interrupt: GIC id 1019.
 MAX_SPI = 987
 
-_HERE = Path(__file__).parent
+_HERE = os.path.dirname(__file__)
 
 
 class BoardError(KvmVfioEmuError):
@@ -31,7 +29,7 @@ class BoardError(KvmVfioEmuError):
 
 def names() -> list[str]:
     """The boards that `load` knows by name."""
-    return sorted(path.stem for path in _HERE.glob("*.toml"))
+    return sorted(name.removesuffix(".toml") for name in os.listdir(_HERE) if name.endswith(".toml"))
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Board:
@@ -39,21 +37,23 @@ def load(name_or_path: str | os.PathLike[str]) -> Board:
 
     Raises `BoardError`.
     """
+    import tomllib  # here, as it would be a good part of the time to import the package
+
     text = os.fspath(name_or_path)
     if isinstance(name_or_path, str) and "/" not in text and not text.endswith(".toml"):
         if text not in names():
             raise BoardError(f"no board {text!r}; known: {', '.join(names())}; a path has a / or ends in .toml")
-        path = _HERE / f"{text}.toml"
+        path = os.path.join(_HERE, f"{text}.toml")
     else:
-        path = Path(text)
+        path = text
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
         raise BoardError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BoardError(f"{path}: not TOML: {error}") from error
-    return _board(_Table(str(path), table))
+    return _board(_Table(path, table))
 
 
 class _Table:

@@ -1,7 +1,7 @@
 """IRQ forward control: a VFIO platform device's interrupt handed to the guest (arch/arm/kvm/kvm_vfio_arm.c, RFC).
 
-The ARM part of the KVM-VFIO device: what it needs from VFIO is an IRQ descriptor, what it does is to flag that descriptor
-and to tell the VGIC. Whether the interrupt may be in flight meanwhile is, in the first RFC, the user's business.
+The ARM part of the KVM-VFIO device: what it needs from VFIO is an IRQ descriptor, what it does is to flag that
+descriptor and to tell the VGIC. Whether the interrupt may be in flight meanwhile is, in the first RFC, the user's business.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ForwardControl:
         return attr in _ATTRS
 
     def control(self, attr: int, address: int) -> None:
-        """Assign or de-assign, with the checks in the order of the contract's section 2.5; a refusal changes nothing."""
+        """Assign or de-assign; the order of the checks is the contract's (section 2.5). A refusal changes nothing."""
         fd, index, gsi = self._payload(address)
         file = self.host.current.fget(fd)
         if self.host.module("vfio") is None:

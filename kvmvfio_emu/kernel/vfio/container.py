@@ -12,7 +12,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File, ioctl
 from kvmvfio_emu.kernel.task import UserPtr
-from kvmvfio_emu.kernel.vfio import type1_info
+from kvmvfio_emu.kernel.vfio import dirty, type1_info
 from kvmvfio_emu.kernel.vfio.type1 import Type1, available_extension
 
 if TYPE_CHECKING:
@@ -121,10 +121,18 @@ class ContainerFile(File):
         self._iommu.map(request)
         return 0
 
-    @ioctl(uapi.VFIO_IOMMU_UNMAP_DMA, "struct vfio_iommu_type1_dma_unmap", argsz=True, out=True)
-    def iommu_unmap_dma(self, request: Any) -> int:
-        """Take mappings back; ``size`` tells how much that was. EINVAL."""
-        self._iommu.unmap(request)
+    @ioctl(uapi.VFIO_IOMMU_UNMAP_DMA, "struct vfio_iommu_type1_dma_unmap", argsz=True, out=True, tail=True)
+    def iommu_unmap_dma(self, request: Any, arg: UserPtr) -> int:
+        """Take mappings back; ``size`` tells how much that was. EINVAL, EFAULT."""
+        self._iommu.unmap(request, arg)
+        return 0
+
+    @ioctl(uapi.VFIO_IOMMU_DIRTY_PAGES)
+    def iommu_dirty_pages(self, arg: UserPtr) -> int:
+        """Which pages devices may have written. ENOTTY before Linux 5.8; EACCES, EINVAL, EFAULT."""
+        if not self.host.profile.type1_dirty:
+            return int(self.unknown_ioctl(uapi.VFIO_IOMMU_DIRTY_PAGES, arg))
+        dirty.dirty_pages(self._iommu, arg)
         return 0
 
     # Last in the class, since it hides the decorator of the same name.

@@ -120,12 +120,7 @@ class VfioGroup:
             raise KernelError(errno.EINVAL, f"{self.path} has no container, or that has no IOMMU set")
         if not self.viable:
             raise KernelError(errno.EINVAL, f"{self.path} is not viable: a host driver uses one of its devices")
-        file = self.device(name).open()
-        try:
-            return self.vfio.host.current.install(file)  # the descriptor takes over our reference
-        except KernelError:
-            file.put()
-            raise
+        return self.vfio.host.current.install(self.device(name).open())
 
     def __repr__(self) -> str:
         return f"<VfioGroup {self.number} refs {self.refs} container users {self.container_users}>"
@@ -191,7 +186,7 @@ def _user_string(task: Task, arg: UserPtr) -> str:
         if 0 not in raw and first < _PAGE:
             raw += task.copy_from_user(arg, _PAGE - first, first)
     else:
-        raw = bytearray(arg)[:_PAGE]
+        raw = task.copy_from_user(arg, max(len(arg), 1024))[:_PAGE]  # a buffer object ends in zeroes
     end = raw.find(0)
     if end < 0:
         raise KernelError(errno.EINVAL, f"the string has no end within {_PAGE} bytes")

@@ -38,7 +38,8 @@ class Window:
         fresh = [page for page in range(offset, offset + length, PAGE) if page not in self._pages]
         if not self._pages and fresh:
             self._device.windows.append(self)
-            self._device.vfio.mapped(self._device)
+            if self._device not in self._device.host.mirrors:
+                self._device.host.mirrors.append(self._device)
         for page in fresh:
             self._pages[page] = bytes(PAGE)
         self.pull()
@@ -75,7 +76,8 @@ class Window:
             self.push()  # the client's last stores
             self._device.windows.remove(self)
             self._pages.clear()
-            self._device.vfio.unmapped(self._device)
+            if not self._device.windows:
+                self._device.host.mirrors.remove(self._device)
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None

@@ -34,7 +34,6 @@ class Vfio:
         self.groups: dict[int, VfioGroup] = {}
         self.unbinding: dict[str, VfioDevice] = {}
         self._drivers = {**DRIVERS, **(drivers or {})}
-        self._mapped: list[VfioDevice] = []
         host.nodes["/dev/vfio/vfio"] = lambda: ContainerFile(self)
         for device in self.devices.values():
             self._probe(device)
@@ -101,23 +100,6 @@ class Vfio:
             group = self.groups[number] = VfioGroup(self, number, members)
             self.host.nodes[group.path] = group.open
         driver(group, device)
-
-    # -- mapped registers --------------------------------------------------------------------------
-
-    def mapped(self, device: VfioDevice) -> None:
-        """A file of ``device`` has its first mapping."""
-        if device not in self._mapped:
-            self._mapped.append(device)
-
-    def unmapped(self, device: VfioDevice) -> None:
-        """A file of ``device`` with mappings is gone."""
-        if not device.windows:
-            self._mapped.remove(device)
-
-    def sync(self) -> None:
-        """Make all mapped registers agree with their devices: call it when the kernel is entered and left."""
-        for device in tuple(self._mapped):
-            device.sync()
 
     # -- invariants --------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.devices.base import DmaFault, NoDma
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.task import UserPtr
 from kvmvfio_emu.kernel.usercopy import UserMemory
+from kvmvfio_emu.kernel.vfio import dirty
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.vfio.group import VfioGroup
@@ -128,9 +130,9 @@ class Type1:
         insort(self._starts, iova)
         self._maps[iova] = DmaMapping(iova, size, vaddr, mm, read=read, write=write)
 
-    def unmap(self, request: Any) -> None:
-        """VFIO_IOMMU_UNMAP_DMA, header checked; ``request.size`` becomes the bytes removed. EINVAL."""
-        everything, invalidate = self._unmap_flags(request.flags)
+    def unmap(self, request: Any, arg: UserPtr) -> None:
+        """VFIO_IOMMU_UNMAP_DMA, header checked; ``request.size`` becomes the bytes removed. EINVAL, EFAULT."""
+        everything, invalidate, bitmap = self._unmap_flags(request, arg)
         iova, size = request.iova, request.size
         if iova % self.page:
             raise KernelError(errno.EINVAL, f"iova must be a multiple of {self.page:#x}")
@@ -140,12 +142,14 @@ class Type1:
             size = _U64
         elif not size or size % self.page or iova + size > _U64:
             raise KernelError(errno.EINVAL, f"size {size:#x} is zero, no multiple of the page, or wraps")
-        found = list(self._overlapping(iova, size))
+        found = self.overlapping(iova, size)
         if self.v2 and not everything:
             if found and (found[0].iova < iova or found[-1].end > iova + size):
                 raise KernelError(errno.EINVAL, "the range cuts through a mapping")
         elif found and found[0].iova < iova:
             found = []  # v1: a range that starts inside a mapping removes nothing
+        if bitmap is not None:
+            dirty.report(self, found, iova, bitmap)
         if invalidate:
             if not all(mapping.vaddr_valid for mapping in found):
                 raise KernelError(errno.EINVAL, "a vaddr in the range is invalid already")
@@ -154,6 +158,10 @@ class Type1:
         else:
             self._remove(found)
         request.size = sum(mapping.size for mapping in found)
+
+    def overlapping(self, iova: int, size: int) -> list[DmaMapping]:
+        """The mappings that share bytes with the range, in IOVA order."""
+        return list(self._overlapping(iova, size))
 
     def mappings(self) -> list[DmaMapping]:
         """All mappings in IOVA order."""
@@ -237,15 +245,18 @@ class Type1:
             raise KernelError(errno.EINVAL, "only the whole of an invalidated mapping gets a new vaddr")
         mapping.vaddr, mapping.vaddr_valid, mapping.mm = vaddr, True, self.host.current.mm
 
-    def _unmap_flags(self, flags: int) -> tuple[bool, bool]:
-        known = 0
+    def _unmap_flags(self, request: Any, arg: UserPtr) -> tuple[bool, bool, Any]:
+        """What the flags ask for: (all, invalidate vaddr, bitmap or None). EINVAL, EFAULT."""
+        flags, known = request.flags, 0
         if self._has(uapi.VFIO_UNMAP_ALL):
             known |= uapi.VFIO_DMA_UNMAP_FLAG_ALL
         if self._has(uapi.VFIO_UPDATE_VADDR):
             known |= uapi.VFIO_DMA_UNMAP_FLAG_VADDR
-        if flags & ~known:
-            raise KernelError(errno.EINVAL, f"unknown UNMAP_DMA flags in {flags:#x}")
-        return bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_ALL), bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_VADDR)
+        get_dirty = uapi.VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP if self.host.profile.type1_dirty else 0
+        if flags & ~(known | get_dirty) or (flags & get_dirty and flags & known):
+            raise KernelError(errno.EINVAL, f"unknown or contradicting UNMAP_DMA flags in {flags:#x}")
+        bitmap = dirty.bitmap_of_unmap(self, request, arg) if flags & get_dirty else None
+        return bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_ALL), bool(flags & uapi.VFIO_DMA_UNMAP_FLAG_VADDR), bitmap
 
     def _has(self, extension: int) -> bool:
         return extension in self.host.profile.type1_extensions

@@ -7,13 +7,12 @@ from typing import Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.task import UserPtr
+from kvmvfio_emu.kernel.vfio.dirty import MAX_BITMAP
 from kvmvfio_emu.kernel.vfio.type1 import Type1
 
 _HEADER = struct.Struct("<HHI")
 _CAP_OFFSET = 16  #: of the field in struct vfio_iommu_type1_info
 _MIN = 16
-#: What one dirty bitmap may be at most, and so how much one query can cover.
-_MAX_DIRTY_BITMAP = 256 << 20
 
 
 def fill(iommu: Type1, info: Any, arg: UserPtr) -> None:
@@ -43,7 +42,7 @@ def _chain(iommu: Type1, start: int, align: int) -> bytes:
     bodies = [
         (
             uapi.VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION,
-            struct.pack("<IIQQ", 0, 0, iommu.page, _MAX_DIRTY_BITMAP),
+            struct.pack("<IIQQ", 0, 0, iommu.page, MAX_BITMAP),
         ),
         (
             uapi.VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,

@@ -1,0 +1,37 @@
+"""`kvmvfio-emu`: one subcommand a module, each with ``add(subparsers)`` that declares it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kvmvfio_emu import __version__
+from kvmvfio_emu.cli import demo
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, complete; the documentation reads it, too."""
+    top = argparse.ArgumentParser(
+        prog="kvmvfio-emu", description="An emulated Linux KVM and VFIO kernel API, with IRQ forward control."
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True)
+    demo.add(subparsers)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 2 for a wrong use, which is told on stderr."""
+    arguments = parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()  # a reader that is gone shows here, not at interpreter exit
+    except KvmVfioEmuError as error:
+        print(f"kvmvfio-emu: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return status
