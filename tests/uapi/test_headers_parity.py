@@ -143,7 +143,10 @@ def test_numbers(system: tuple[str, ...], tmp_path: Path) -> None:
     both = known(compared(system)[0], *system)
     theirs = values(both, tmp_path, *system)
     mine = values(both, tmp_path, *ours())
-    assert {n: (mine[n], theirs[n]) for n in both if not mine[n].equals(theirs[n])} == {}
+    wrong = {n: (mine[n], theirs[n]) for n in both if not mine[n].equals(theirs[n])}
+    if theirs.get("KVM_DIRTY_LOG_PAGE_OFFSET") == (0, 4):  # an architecture without the ring, as arm64 before 6.2
+        del wrong["KVM_DIRTY_LOG_PAGE_OFFSET"]
+    assert wrong == {}
     assert len(both) > 500, "the comparison has lost its subject"
 
 

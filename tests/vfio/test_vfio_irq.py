@@ -379,6 +379,18 @@ def test_interrupt_that_unmasks_itself_storms_in_virtual_time_only(armed: Armed,
     assert not armed.desc().disabled
 
 
+def test_storm_that_nobody_ends_leaves_the_interrupt_masked(armed: Armed) -> None:
+    armed.set_eventfd(armed.fd, UNMASK, armed.t)
+    for _ in range(2):
+        armed.line(True)
+        while armed.clock.jump():
+            pass
+        assert armed.desc().disabled
+        armed.line(False)
+        armed.unmask()
+    assert armed.trace.counters["irq_storm"] == 2
+
+
 def test_storm_ends_with_an_explicit_mask_and_with_the_last_close(armed: Armed) -> None:
     armed.set_eventfd(armed.fd, UNMASK, armed.t)
     armed.line(True)

@@ -30,6 +30,8 @@ _ELEMENT: dict[int, int] = {
 }
 #: How long one round of an interrupt takes that its own signal unmasks.
 _STORM_ROUND = 10_000
+#: After so many rounds without anybody else's doing, the interrupt stays masked: nothing here could end it.
+_STORM_LIMIT = 1_000
 
 
 class PlatformIrq:
@@ -49,6 +51,7 @@ class PlatformIrq:
         self.unmask_eventfd = Virqfd(device.host, self._unmask_signalled)
         self._irqs = device.host.irqs
         self._later: Timer | None = None
+        self._rounds = 0
 
     # -- the handler -------------------------------------------------------------------------------
 
@@ -82,7 +85,11 @@ class PlatformIrq:
 
     def unmask(self) -> None:
         """Enable it again; nothing if it is not masked. A level that is still high comes at once."""
+        self._rounds = 0
         self._forget_later()
+        self._enable()
+
+    def _enable(self) -> None:
         if self.masked:
             self.masked = False
             if self.desc.handler is not None:
@@ -100,11 +107,15 @@ class PlatformIrq:
         By a handler that has just masked, with the line still high, this is an interrupt storm. Each round takes
         time on a machine, so it does here, where it would never end otherwise.
         """
-        if self.masked and self.device.vfio.handlers and self._irqs.gic.is_pending(self.desc.hwirq):
-            self._forget_later()
-            self._later = self.device.host.clock.after(_STORM_ROUND, self.unmask)
-        else:
+        if not (self.masked and self.device.vfio.handlers and self._irqs.gic.is_pending(self.desc.hwirq)):
             self.unmask()
+            return
+        self._forget_later()
+        self._rounds += 1
+        if self._rounds <= _STORM_LIMIT:
+            self._later = self.device.host.clock.after(_STORM_ROUND, self._enable)
+        else:
+            self.device.host.event("irq_storm", irq=self.desc.hwirq)
 
     def _forget_later(self) -> None:
         if self._later is not None:

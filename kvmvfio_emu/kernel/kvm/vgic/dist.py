@@ -34,6 +34,7 @@ class Vgic:
         self.forwarded_fix = True
         self.ready = False
         self.irqs: int | None = None  #: number of interrupts, once set by the user or by initialisation
+        self._limit = 0  #: `limit`, once initialised
         self.dist_base = UNDEFINED_ADDRESS
         self.cpu_base = UNDEFINED_ADDRESS
         self.enabled = False  #: GICD_CTLR
@@ -53,6 +54,7 @@ class Vgic:
         if not self.vm.vcpus:
             raise KernelError(errno.ENODEV, "the VGIC cannot be initialised without a vCPU")
         self.irqs = self.irqs or DEFAULT_IRQS
+        self._limit = self.limit
         self.cpus = [VgicCpu(vcpu, index) for index, vcpu in enumerate(self.vm.vcpus)]
         self.shared = [VirtualIrq(number, edge=False, enabled=False, targets=1) for number in range(PRIVATE, self.irqs)]
         for cpu in self.cpus:
@@ -106,11 +108,12 @@ class Vgic:
 
         A level that does not change, an edge that is no rising one: ignored, not an error.
         """
-        self.init()
-        if number >= self.limit:
-            raise KernelError(errno.EINVAL, f"interrupt {number}: this VGIC ends at {self.limit}")
-        irq = self.irq(cpu, number)
-        if self.forwarded_fix and self.forwarded(irq) is not None:
+        if not self.ready:
+            self.init()
+        if number >= self._limit:
+            raise KernelError(errno.EINVAL, f"interrupt {number}: this VGIC ends at {self._limit}")
+        irq = self.shared[number - PRIVATE] if number >= PRIVATE else self.cpus[cpu].private[number]
+        if self.physmap.root.node is not None and self.forwarded_fix and self.forwarded(irq) is not None:
             if level:  # irqfd lowers a line at its end; a forwarded interrupt has no line to lower
                 irq.pending = True
                 self._select(irq, cpu)
