@@ -87,31 +87,36 @@ def guest_handler(cpu: Cpu) -> Routine:
 
 def tell(kernel: Kernel, *, forward: bool, interrupts: int) -> Telling:
     """Run ``interrupts`` level interrupts through ``kernel``, forwarded or not."""
-    return _Vmm(kernel, forward=forward).run(interrupts)
+    return Vmm(kernel, forward=forward).run(interrupts)
 
 
-class _Vmm:
+class Vmm:
     """The VMM. Descriptors stay open until the end, as in a program that lives as long as its guest."""
 
-    def __init__(self, kernel: Kernel, *, forward: bool) -> None:
+    def __init__(self, kernel: Kernel, *, forward: bool, irqs: int = 256) -> None:
         self.kernel = kernel
+        self.irqs = irqs  #: interrupts of the virtual controller
+        self.control: int | None = None
         self.trigger = os.eventfd(0, os.EFD_NONBLOCK)
         self.resample = os.eventfd(0, os.EFD_NONBLOCK)
-        self.device = self.open_device()
+        self.container = kernel.open("/dev/vfio/vfio")
+        self.groups: list[int] = []
+        self.device = self.open_device(DEVICE, kernel.device(DEVICE).spec.group)
         self.vm, self.vcpu = self.create_vm()
         self.map_registers()
         if forward:
-            self.forward()  # before anything is signalled: in flight, the later drafts refuse it
+            self.forward(self.device, 0, GSI)  # before anything is signalled: in flight, the later drafts refuse it
         self.connect()
 
-    def open_device(self) -> int:
-        """Container, group, IOMMU, device."""
-        kernel = self.kernel
-        self.container = kernel.open("/dev/vfio/vfio")
-        self.group = kernel.open(f"/dev/vfio/{kernel.device(DEVICE).spec.group}")
-        kernel.ioctl(self.group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(self.container.to_bytes(4, "little")))
-        kernel.ioctl(self.container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
-        device: int = kernel.ioctl(self.group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(DEVICE.encode() + b"\0"))
+    def open_device(self, name: str, number: int) -> int:
+        """Group ``number`` into the container (the first one brings the IOMMU), then device ``name`` of it."""
+        kernel, container = self.kernel, bytearray(self.container.to_bytes(4, "little"))
+        group = kernel.open(f"/dev/vfio/{number}")
+        kernel.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, container)
+        if not self.groups:
+            kernel.ioctl(self.container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
+        self.groups.append(group)
+        device: int = kernel.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0"))
         return device
 
     def set_irqs(self, device: int, action: int, eventfd: int) -> None:
@@ -137,6 +142,7 @@ class _Vmm:
             (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, GIC_CPU),
         ):
             self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, address.to_bytes(8, "little"))
+        self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, self.irqs.to_bytes(4, "little"))
         if self.has_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT):
             self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, b"")
         return vm, vcpu
@@ -197,17 +203,24 @@ class _Vmm:
         self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, self.resample)
         self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, self.trigger)
 
-    def forward(self) -> None:
+    def forward_all(self, name: str, number: int) -> None:
+        """Forward every interrupt of device ``name``, in IOMMU group ``number``."""
+        device = self.open_device(name, number)
+        for index, interrupt in enumerate(self.kernel.device(name).spec.interrupts):
+            self.forward(device, index, interrupt.spi)
+
+    def forward(self, device: int, index: int, gsi: int) -> None:
         """The subject of it all: let the guest's EOI complete the physical interrupt."""
-        control = self.create_device(self.vm, uapi.KVM_DEV_TYPE_VFIO)
+        if self.control is None:
+            self.control = self.create_device(self.vm, uapi.KVM_DEV_TYPE_VFIO)
         if self.kernel.host.profile.forward_struct == "struct kvm_arch_forwarded_irq":
-            payload = uapi.pack("struct kvm_arch_forwarded_irq", fd=self.device, index=0, gsi=GSI)
+            payload = uapi.pack("struct kvm_arch_forwarded_irq", fd=device, index=index, gsi=gsi)
         else:  # drafts 4 to 6 take a list of gsis
             size = uapi.sizeof("struct kvm_vfio_dev_irq") + 4
-            payload = uapi.pack("struct kvm_vfio_dev_irq", argsz=size, fd=self.device, index=0, start=0, count=1)
-            payload += GSI.to_bytes(4, "little")
+            payload = uapi.pack("struct kvm_vfio_dev_irq", argsz=size, fd=device, index=index, start=0, count=1)
+            payload += gsi.to_bytes(4, "little")
         group, attr = uapi.KVM_DEV_VFIO_DEVICE, uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ
-        self.set_attr(control, group, attr, bytes(payload))
+        self.set_attr(self.control, group, attr, bytes(payload))
 
     def run(self, interrupts: int) -> Telling:
         """KVM_RUN until the guest has handled them all; a frame arrives while it computes."""

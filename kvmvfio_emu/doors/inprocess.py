@@ -12,6 +12,7 @@ import mmap as _mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from typing import Any, Protocol, Self, TypeVar
 
 from kvmvfio_emu import profiles
@@ -184,11 +185,11 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._enter()
         file = None if fileno == -1 else self._descriptors.find(fileno)
         if file is not None:
-            writes = access != _mmap.ACCESS_READ and bool(prot & _mmap.PROT_WRITE)
             try:
                 if length <= 0 or offset % _mmap.PAGESIZE:
                     raise KernelError(errno.EINVAL, "a mapping has a length, and starts on a page of the file")
-                file.mmap(offset, length, write=writes)
+                shared, writes = _mapping_kind(flags, prot, access)
+                file.mmap(offset, length, write=writes, shared=shared)
             except KernelError as error:
                 raise error.oserror() from None
         if access != _mmap.ACCESS_DEFAULT:
@@ -212,14 +213,17 @@ class Kernel(AbstractContextManager["Kernel"]):
 
     # -- driving the model ---------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, slices: int | None = None) -> None:
         """Let everything happen that can happen now: news from eventfds, deferred work, guests, time.
 
-        Returns when nothing is left but waiting for you. Calls begun with `start` go on here.
+        Returns when nothing is left but waiting for you, or after that many slices of every guest: one that never
+        waits would go on for ever. Calls begun with `start` go on here.
         """
         self._enter()
         scheduler, clock = self.host.scheduler, self.host.clock
-        while scheduler.round() or clock.jump():
+        for _ in count() if slices is None else range(slices):
+            if not scheduler.round() and not clock.jump():
+                break
             self.host.settle()
         self._leave()
 
@@ -337,6 +341,13 @@ def _fileno(fd: FileLike) -> int:
     if isinstance(fd, int):
         return fd
     return fd.fileno()
+
+
+def _mapping_kind(flags: int, prot: int, access: int) -> tuple[bool, bool]:
+    """(shared, writable) of a mapping, by either of the two ways in which `mmap.mmap` is told."""
+    if access == _mmap.ACCESS_DEFAULT:
+        return not flags & _mmap.MAP_PRIVATE, bool(prot & _mmap.PROT_WRITE)
+    return access != _mmap.ACCESS_COPY, access != _mmap.ACCESS_READ
 
 
 def _with_path(error: KernelError, path: str) -> OSError:

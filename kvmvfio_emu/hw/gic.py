@@ -183,8 +183,10 @@ class Gic:
     def highest(self, cpu: CpuInterface) -> int | None:
         """The interrupt that ``cpu`` would acknowledge now: best priority, then lowest id."""
         best: tuple[int, int] | None = None
-        for irq in self._enabled - self._active:
-            if self.is_pending(irq) and self._target.get(irq, 0) == cpu.index:
+        for irq in self._line | self._latch:  # few, however many are enabled
+            if not self._takeable(irq):
+                continue
+            if self._target.get(irq, 0) == cpu.index:
                 candidate = (self.priority(irq), irq)
                 if candidate[0] < cpu.running_priority and (best is None or candidate < best):
                     best = candidate
@@ -200,8 +202,11 @@ class Gic:
         if self.highest(cpu) is not None:
             self.handlers[cpu.index]()
 
+    def _takeable(self, irq: int) -> bool:
+        return irq in self._enabled and irq not in self._active and self.is_pending(irq)
+
     def _signal_irq(self, irq: int) -> None:
-        if irq in self._enabled and irq not in self._active and self.is_pending(irq):
+        if self._takeable(irq):
             self.signal(self.cpu[self._target.get(irq, 0)])
 
     def _check(self, irq: int) -> None:

@@ -35,14 +35,15 @@ class Machine:
             self.devices[spec.name] = model(spec, lines, clock)
 
 
-def find_model(name: str, known: Mapping[str, type[Device]] = MODELS) -> type[Device]:
+def find_model(name: str, known: Mapping[str, type[Device] | str] = MODELS) -> type[Device]:
     """The device class called ``name``: a key of ``known``, or ``module:Class``, which is imported.
 
     Raises `BoardError`. Importing runs the module: a board file is as trusted as a program.
     """
-    if name in known:
-        return known[name]
-    module_name, colon, class_name = name.partition(":")
+    place = known.get(name, name)
+    if not isinstance(place, str):
+        return place
+    module_name, colon, class_name = place.partition(":")
     if not colon:
         raise BoardError(f"no model {name!r}; known: {', '.join(sorted(known))}, or module:Class")
     try:

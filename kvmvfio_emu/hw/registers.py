@@ -118,6 +118,10 @@ class Register:
         bank[self.name] = value
 
 
+#: Bytes of the widest register.
+_WIDEST = 8
+
+
 class RegisterBank:
     """The registers of one device; subclass it and list them, singly or in tuples (arrays of registers).
 
@@ -149,6 +153,8 @@ class RegisterBank:
                     raise ValueError(f"{cls.__name__}: {register.name} and {other.name} overlap at {offset:#x}")
 
     def __init__(self, owner: object | None = None) -> None:
+        #: Rises with every change of a value, so that a view of the registers knows when to look again.
+        self.changes = 0
         target = self if owner is None else owner
         registers = self._registers.values()
         self._value: dict[str, int] = {}
@@ -165,12 +171,14 @@ class RegisterBank:
     def reset(self) -> None:
         """Every register back to its reset value; no hook runs."""
         self._value = {register.name: register.reset for register in self._registers.values()}
+        self.changes += 1
 
     def __getitem__(self, name: str) -> int:
         return self._value[name]
 
     def __setitem__(self, name: str, value: int) -> None:
         self._value[name] = int(value) & (1 << self._registers[name].size * 8) - 1
+        self.changes += 1
 
     def __iter__(self) -> Iterator[Register]:
         return iter(sorted(self._registers.values(), key=lambda register: register.offset))
@@ -185,8 +193,15 @@ class RegisterBank:
         return self._gather(offset, size, self._read)
 
     def peek(self, offset: int, size: int) -> int:
-        """What `read` would find stored, without side effects: no ``on_read`` hook runs."""
-        return self._gather(offset, size, self._peek)
+        """What `read` would find stored, without side effects: no ``on_read`` hook runs. ``size`` may be a page."""
+        if size <= _WIDEST:
+            return self._gather(offset, size, self._peek)
+        image = bytearray(size)
+        for register in self._by_offset.values():
+            start = register.offset - offset
+            if 0 <= start <= size - register.size:
+                image[start : start + register.size] = self._peek(register).to_bytes(register.size, "little")
+        return int.from_bytes(image, "little")
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Store ``size`` bytes at ``offset`` as each register's action has it."""
@@ -211,6 +226,7 @@ class RegisterBank:
         stores = register.stores & enabled
         new = old & ~stores | value & stores
         self._value[register.name] = new & ~(value & register.clears) | value & register.sets
+        self.changes += 1
         hook = self._on_write.get(register.name)
         if hook:
             hook(value)

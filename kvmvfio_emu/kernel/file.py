@@ -178,7 +178,7 @@ class File:
         """Bytes taken of ``data``."""
         raise KernelError(errno.EINVAL, f"a {self.kind} file has no write")
 
-    def mmap(self, offset: int, length: int, *, write: bool) -> None:
+    def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
         """Judge a mapping (page aligned, ``length`` > 0). The pages themselves are the backing file's."""
         raise KernelError(errno.ENODEV, f"a {self.kind} file has no mmap")
 

@@ -72,7 +72,7 @@ class Constant:
     decimal: bool
 
     def __str__(self) -> str:
-        return f"{self.name}: Final = {self.value if self.decimal else f'0x{self.value:X}'}"
+        return f"{self.name} = {self.value if self.decimal else f'0x{self.value:X}'}"
 
 
 class Preprocessor(pcpp.Preprocessor):  # type: ignore[misc]  # pcpp has no types
@@ -156,7 +156,7 @@ def types_module(preprocessor: Preprocessor) -> tuple[cffi.FFI, str]:
 def constants_module(include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -> str:
     """The text of a module with one line per number, which mypy, editors and people can read."""
     sections = {header: list(constants(header, include, preprocessor, ffi)) for header in HEADERS}
-    lines = [f'"""The numbers of include/, by `{COMMAND}`; do not edit."""', "", "from typing import Final"]
+    lines = [f'"""The numbers of include/, by `{COMMAND}`; do not edit."""']
     for header, found in sections.items():
         lines += ["", f"# {header}", *map(str, found)]
     lines += ["", "__all__ = [  # noqa: RUF022 - in the order of the headers"]

@@ -283,6 +283,13 @@ def test_erase_with_a_red_near_nephew_only() -> None:
     assert shape(root.node) == "3b(2b 4b)"
 
 
+def test_erase_with_two_red_nephews_goes_by_the_far_one() -> None:
+    root = build([2, 1, 4, 3, 5])
+    assert shape(root.node) == "2b(1b 4b(3r 5r))"
+    rbtree.erase(find(root, 1), root)
+    assert shape(root.node) == "4b(2b(. 3r) 5b)"
+
+
 def test_erase_with_black_nephews_up_to_the_root() -> None:
     root = build([2, 1, 3, 4])
     rbtree.erase(find(root, 4), root)
@@ -513,9 +520,7 @@ def test_validator_finds_keys_out_of_order(at: int, key: float, found_at: int) -
 
 
 @given(st.lists(KEYS, unique=True, min_size=1), st.data())
-def test_validator_finds_any_one_node_painted_the_other_colour(
-    inserted: list[int], data: st.DataObject
-) -> None:
+def test_validator_finds_any_one_node_painted_the_other_colour(inserted: list[int], data: st.DataObject) -> None:
     root = build(inserted)
     node = find(root, data.draw(st.sampled_from(inserted)))
     node.is_red = not node.is_red

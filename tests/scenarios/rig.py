@@ -530,7 +530,6 @@ class Rig:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
             if kind is None:
-                self.kvm = -1
                 self.exit()
                 self.assert_clean()
         finally:

@@ -229,7 +229,7 @@ def backed(bench: Bench, fd: int) -> mmap.mmap:
     memory = os.memfd_create("device")
     os.ftruncate(memory, file.map_size)
     file.attach_backing(os.dup(memory))
-    file.mmap(0, 0x1000, write=True)
+    file.mmap(0, 0x1000, write=True, shared=True)
     try:
         return mmap.mmap(memory, 0x1000)
     finally:
@@ -260,14 +260,14 @@ def test_mmap_of_anything_but_whole_pages_of_one_region_is_einval(
     bench: Bench, offset: int, length: int, write: bool
 ) -> None:
     with fails("EINVAL"):
-        bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write)
+        bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write, shared=True)
 
 
 @pytest.mark.parametrize(
     ("offset", "length", "write"), [(0, 0x2000, True), (0x1000, 1, True), (2 << 40, 0x1000, False)]
 )
 def test_mmap(bench: Bench, offset: int, length: int, write: bool) -> None:
-    bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write)
+    bench.task.files[bench.device(MULTI)].mmap(offset, length, write=write, shared=True)
 
 
 def test_mapping_shows_the_registers(bench: Bench) -> None:

@@ -86,6 +86,10 @@ class Device:
     def write(self, region: int, offset: int, size: int, value: int) -> None:
         """Store ``value`` (``size`` bytes)."""
 
+    def generation(self) -> int | None:
+        """A number that differs whenever a register's value may have changed; None when the model does not tell."""
+        return None
+
     def peek(self, region: int, offset: int, size: int) -> int:
         """What reads of ``size`` bytes (any multiple of 4) would give, little endian, without their side effects.
 

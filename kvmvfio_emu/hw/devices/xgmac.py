@@ -83,6 +83,10 @@ class Xgmac(Device):
         """A register access; region 0 is the only one."""
         return self.registers.read(offset, size) if region == 0 else 0
 
+    def generation(self) -> int:
+        """As `Device`."""
+        return self.registers.changes
+
     def peek(self, region: int, offset: int, size: int) -> int:
         """As `read`, without the side effects (the counter of missed frames is cleared by reading)."""
         return self.registers.peek(offset, size) if region == 0 else 0

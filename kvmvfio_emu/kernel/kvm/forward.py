@@ -1,7 +1,8 @@
 """IRQ forward control: a VFIO platform device's interrupt handed to the guest (arch/arm/kvm/kvm_vfio_arm.c, RFC).
 
 The ARM part of the KVM-VFIO device: what it needs from VFIO is an IRQ descriptor, what it does is to flag that
-descriptor and to tell the VGIC. Whether the interrupt may be in flight meanwhile is the user's business in the first RFC.
+descriptor and to tell the VGIC. Whether the interrupt may be in flight meanwhile is, in the first RFC, the user's
+business.
 """
 
 from __future__ import annotations

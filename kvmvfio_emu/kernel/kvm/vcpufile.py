@@ -34,7 +34,7 @@ class VcpuFile(File):
         """The run page and what follows it."""
         self.vcpu.attach_run_page(fd)
 
-    def mmap(self, offset: int, length: int, *, write: bool) -> None:
+    def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
         """Any range; what lies beyond the shared pages faults when touched."""
 
     def release(self) -> None:

@@ -26,6 +26,7 @@ class Window:
     def __init__(self, device: VfioDevice) -> None:
         self.fd: int | None = None
         self._device = device
+        self._shown: int | None = None  #: the device's generation that the memory shows
         self._pages: dict[int, bytes] = {}  #: offset in the file -> what the client saw there last
 
     def attach(self, fd: int) -> None:
@@ -42,6 +43,7 @@ class Window:
                 self._device.host.mirrors.append(self._device)
         for page in fresh:
             self._pages[page] = bytes(PAGE)
+        self._shown = None
         self.pull()
 
     def push(self) -> None:
@@ -58,11 +60,14 @@ class Window:
                 if word != seen[at : at + _WORD]:
                     self._device.hw.write(region, base + at, _WORD, int.from_bytes(word, "little"))
             self._pages[page] = now
+            self._shown = None  # what a register made of it may differ from what was stored
 
     def pull(self) -> None:
         """Show the registers in memory."""
-        if self.fd is None:
+        generation = self._device.hw.generation()
+        if self.fd is None or (generation is not None and generation == self._shown):
             return
+        self._shown = generation
         for page, seen in self._pages.items():
             region, base = page >> REGION_SHIFT, page & OFFSET_MASK
             now = self._device.hw.peek(region, base, PAGE).to_bytes(PAGE, "little")

@@ -117,8 +117,10 @@ class PlatformDeviceFile(VfioDeviceFile):
             at += width
         return start, accesses
 
-    def mmap(self, offset: int, length: int, *, write: bool) -> None:
-        """Map whole pages of one region. EINVAL for anything else."""
+    def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
+        """Map whole pages of one region, shared. EINVAL for anything else."""
+        if not shared:
+            raise KernelError(errno.EINVAL, "device registers cannot be mapped privately")
         index, at = offset >> REGION_SHIFT, offset & OFFSET_MASK
         region = self.device.region(index)
         flags = region_flags(region)
