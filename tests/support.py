@@ -8,7 +8,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -109,9 +109,8 @@ class Client:
     def finish(self) -> None:
         """Close all that is open; then nothing may be left, and nothing may contradict itself."""
         self.kernel.check()
-        for name in os.listdir("/proc/self/fd"):
-            if self.kernel.emulates(int(name)):
-                self.kernel.close(int(name))
+        for fd in self.descriptors():
+            self.kernel.close(fd)
         self.kernel.check()
         assert self.kernel.open_files() == []
         assert self.host.eventfds.held() == [], "the kernel kept an eventfd"
@@ -119,6 +118,15 @@ class Client:
         self.kernel.close_kernel()
         for fd in self._eventfds:
             os.close(fd)
+
+    def descriptors(self) -> list[int]:
+        """All open descriptors of this kernel's files, but not those that the kernel keeps for itself."""
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if self.kernel._by_cookie(os.lseek(int(name), 0, os.SEEK_CUR)) is not None:
+                    found.append(int(name))
+        return found
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -160,7 +168,7 @@ class Client:
         self._alive.append(memory)
         return int(uapi.ffi.cast("uintptr_t", memory))
 
-    def call(self, fd: int, request: int, struct: str, **fields: int) -> Any:
+    def call(self, fd: int, request: int, struct: str, /, **fields: int) -> Any:
         """An ioctl with a struct of these fields; the struct as the kernel left it."""
         buffer = uapi.pack(f"struct {struct}", **fields)
         self.ioctl(fd, request, buffer)

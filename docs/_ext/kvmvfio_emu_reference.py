@@ -57,7 +57,9 @@ class Profiles(Written):
     def markdown(self) -> str:
         known = [profiles.load(name) for name in profiles.names()]
         known.sort(key=lambda profile: profile.name != profiles.DEFAULT)
-        declared = [field for field in fields(profiles.Profile) if field.name not in ("name", "summary", "capabilities")]
+        declared = [
+            field for field in fields(profiles.Profile) if field.name not in ("name", "summary", "capabilities")
+        ]
         lines = ["## The profiles", ""]
         for profile in known:
             default = " (the default)" if profile.name == profiles.DEFAULT else ""
@@ -128,9 +130,10 @@ class Ioctls(Written):
             lines += ["| ioctl | number | argument | errno | |", "|---|---|---|---|---|"]
             for number in sorted(cls.ioctls):
                 lines.append(self._row(kind, cls, cls.ioctls[number]))
-            missing = [row.name for (where, number), row in uapi.IOCTLS.items() if where == kind and number not in cls.ioctls]
+            listed = [row for (where, _), row in uapi.IOCTLS.items() if where == kind]
+            missing = ", ".join(f"`{row.name}`" for row in listed if row.number not in cls.ioctls)
             if missing:
-                lines += ["", f"In the headers, but not answered (`{unknown}`): " + ", ".join(f"`{m}`" for m in missing)]
+                lines += ["", f"In the headers, but not answered (`{unknown}`): {missing}"]
         return "\n".join(lines)
 
     @staticmethod

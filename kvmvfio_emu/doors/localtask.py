@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.descriptors import Descriptors
+from kvmvfio_emu.doors.eventfds import eventfd_key
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.file import File
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 #: What `fcntl.ioctl` gives the kernel to read and write, however short the caller's buffer is.
 _WINDOW = 1024
-_EVENTFD_LINK = "anon_inode:[eventfd]"
 
 
 class LocalTask(Task):
@@ -79,7 +79,7 @@ class LocalTask(Task):
     def eventfd(self, fd: int) -> EventFd:
         """As `Task`."""
         number = _c_int(fd)
-        key = self._eventfd_key(number)
+        key = eventfd_key(number)
         if key is None:
             raise KernelError(errno.EINVAL, f"descriptor {fd} is not an eventfd")
         try:
@@ -96,7 +96,7 @@ class LocalTask(Task):
         os.close(fd)
         self._descriptors.drain()
 
-    def signal_pending(self) -> bool:
+    def signal_pending(self, blocked: int | None = None) -> bool:
         """Whether a signal ended the last wait; Python has run its handler by then."""
         interrupted, self.interrupted = self.interrupted, False
         return interrupted
@@ -108,7 +108,7 @@ class LocalTask(Task):
         if not any(eventfd.waiters for eventfd in self._host.eventfds.held()):
             return None
         try:
-            key = self._eventfd_key(fd)
+            key = eventfd_key(fd)
         except KernelError:
             return None
         return None if key is None else self._host.eventfds.find(key)
@@ -119,25 +119,11 @@ class LocalTask(Task):
             number = int(name)
             if number != eventfd.fd:
                 try:
-                    if self._eventfd_key(number) == eventfd.key:
+                    if eventfd_key(number) == eventfd.key:
                         return True
                 except KernelError:
                     continue  # the directory's own descriptor, closed by now
         return False
-
-    @staticmethod
-    def _eventfd_key(fd: int) -> int | None:
-        """The kernel's number of an eventfd, the same for all its descriptors; None for another file. EBADF."""
-        try:
-            if os.readlink(f"/proc/self/fd/{fd}") != _EVENTFD_LINK:
-                return None
-            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-                for line in info:
-                    if line.startswith("eventfd-id:"):
-                        return int(line.partition(":")[2])
-        except FileNotFoundError:
-            raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
-        raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")
 
 
 def _c_int(fd: int) -> int:

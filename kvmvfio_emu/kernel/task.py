@@ -57,5 +57,8 @@ class Task(ABC):
         """Take back a descriptor that `install` gave, before the caller could see it."""
 
     @abstractmethod
-    def signal_pending(self) -> bool:
-        """Whether an unblocked signal waits for this task."""
+    def signal_pending(self, blocked: int | None = None) -> bool:
+        """Whether a signal waits for this task that is not in ``blocked``, a mask with bit 0 for signal 1.
+
+        None means the task's own mask. Models signal_pending, under the mask that KVM_RUN sets.
+        """

@@ -1,6 +1,7 @@
 """A small board, a VMM on it and guests on strings: what the scenario tests share.
 
-A guest does nothing but spin until the test says what it is to do next, so a test stops a scenario between any two steps.
+A guest does nothing but spin until the test says what it is to do next, so a test can stop
+a scenario between any two steps.
 """
 
 from __future__ import annotations
@@ -483,7 +484,7 @@ class Rig:
         assert self.dev.p() == "en I"
         assert not self.dev.irq().masked
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """End every KVM_RUN, as a dying process does first."""
@@ -520,6 +521,7 @@ class Rig:
         for name, device in self.vfio.devices.items():
             if device.driver:
                 self.open_device(name)
+        self.kvm = self.open("/dev/kvm")
         Vm(self)
         self.exit()
         self.assert_clean()

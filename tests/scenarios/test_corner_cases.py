@@ -86,7 +86,12 @@ def test_what_an_explicit_unmask_does_for_the_stuck_unforwarded_one() -> None:
         rig.guest.eoi(V)
         stuck(rig)
         rig.dev.now(UNMASK)
+        rig.guest.slice(2)
         assert rig.n("host_irq") == 2  # the line is high: it comes at once
+        assert (rig.dev.p(), rig.guest.lrs) == ("dis P", [])  # but the guest still has it disabled
+        rig.guest.do(rig.guest.enabling(V))
+        assert rig.serve() == V
+        rig.works()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_the_guest_enables_it_later(forwarded: bool) -> None:
         rig.works()
 
 
-# -- irqfds of another shape --------------------------------------------------------------------------------------------
+# -- irqfds of another shape -------------------------------------------------------------------------------------------
 
 
 @both

@@ -9,9 +9,8 @@ from kvmvfio_emu.hw.gic import Gic
 
 V = GSI + 32
 
-# A row: event, GIC(p), depth, masked, level, pending, queued, LR. The state is that at which the event happens: what the
-# event announces comes right after it. "gic.*" are the
-# hardware's own steps, seen when they are done.
+# A row: event, GIC(p), depth, masked, level, pending, queued, LR. The state is that in which the event happens: what it
+# announces comes right after it. "gic.*" are the hardware's own steps, seen when they are done.
 ROW = tuple[str, str, int, bool, bool, bool, bool, str]
 
 UNFORWARDED: list[ROW] = [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from scenarios.rig import GSI, TRIGGER, Rig
+from scenarios.rig import DIST, GSI, TRIGGER, Rig, write
 
+from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.gich import HCR_UIE
 
 V = GSI + 32
@@ -153,10 +154,8 @@ def test_an_ordinary_level_interrupt_is_not_queued_twice() -> None:
 
 def test_an_ordinary_edge_interrupt_piggybacks() -> None:
     with Rig() as rig:
-        rig.guest.boot()
-        rig.guest.do(*rig.guest.cpu.enable_irq(60, edge=True)) if False else None
-        rig.vm.v(60 - 32).edge = True
-        rig.guest.do(rig.guest.enabling(60))
+        rig.guest.do(write(DIST + 0xC00 + 60 // 16 * 4, 2 << 60 % 16 * 2))
+        rig.guest.boot(60)
         rig.vm.irq_line(60, 1)
         rig.guest.slice(2)
         assert rig.guest.ack() == 60
@@ -193,8 +192,6 @@ def test_save_and_restore_access_moves_a_pending_one_back_and_loses_nothing(forw
 
 def read_pending(rig: Rig) -> int:
     """GICD_ISPENDR through KVM_GET_DEVICE_ATTR."""
-    from kvmvfio_emu import uapi
-
     data = uapi.ffi.new("uint32_t *")
     address = int(uapi.ffi.cast("uintptr_t", data))
     offset = 0x200 + V // 32 * 4

@@ -18,6 +18,7 @@ from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
 from kvmvfio_emu.kernel.kvm.vgic.registers import DIST_SIZE
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.file import File
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
     from kvmvfio_emu.kernel.task import Task
 
@@ -26,11 +27,16 @@ SLICE = 64
 
 
 class RunCall:
-    """One KVM_RUN in progress. `advance` gives it a slice; `result` (or `error`) is there when it is `DONE`."""
+    """One KVM_RUN in progress. `advance` gives it a slice; `result` (or `error`) is there when it is `DONE`.
 
-    def __init__(self, vcpu: Vcpu, task: Task) -> None:
+    It holds ``file``, which others may close meanwhile, as fdget does for every system call.
+    """
+
+    def __init__(self, vcpu: Vcpu, task: Task, file: File) -> None:
         self.vcpu = vcpu
         self.task = task
+        self._file = file
+        file.get()
         self.result: int | None = None
         self.error: KernelError | None = None
         self._loop = self._run()
@@ -70,6 +76,12 @@ class RunCall:
         self.vcpu.call = None
         self.vcpu.blocked = False
         self.vcpu.host.scheduler.remove(self)
+        self._file.put()
+
+    def _signalled(self) -> bool:
+        """Whether KVM_RUN must return EINTR; immediate_exit counts at any time, for who sets it from a handler."""
+        vcpu = self.vcpu
+        return bool(vcpu.run.immediate_exit) or self.task.signal_pending(vcpu.signal_mask)
 
     def _interrupted(self) -> KernelError:
         self.vcpu.run.exit_reason = uapi.KVM_EXIT_INTR
@@ -80,7 +92,7 @@ class RunCall:
     def _run(self) -> Generator[Turn, None, int]:
         vcpu = self.vcpu
         self._complete_mmio()
-        if vcpu.run.immediate_exit or self.task.signal_pending():
+        if self._signalled():
             raise self._interrupted()
         if vcpu.program is None:
             vcpu.host.event("no_guest_program", vcpu=vcpu.index)
@@ -90,13 +102,13 @@ class RunCall:
         while True:
             while vcpu.blocked or vcpu.powered_off:
                 yield Turn.BLOCKED
-                if vcpu.run.immediate_exit or self.task.signal_pending():
+                if self._signalled():
                     raise self._interrupted()
             cause = yield from self._stay_in_guest()
             if isinstance(cause, Exit) and self._handle(cause):
                 return 0
             vcpu.host.settle()
-            if vcpu.run.immediate_exit or self.task.signal_pending():
+            if self._signalled():
                 raise self._interrupted()
 
     def _stay_in_guest(self) -> Generator[Turn, None, Exit | str]:
@@ -152,7 +164,7 @@ class RunCall:
             yield Turn.RUNNABLE
             if not vcpu.in_guest:
                 return "preempt"
-            if vcpu.run.immediate_exit or self.task.signal_pending():
+            if self._signalled():
                 return "signal"
 
     # -- exits --------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Vcpu:
         self.blocked = False  #: in WFI
         self.forced: str | None = None  #: why the guest must be left at the next boundary
         self.inputs = 0  #: IRQ (bit 0) and FIQ (bit 1) inputs, without an in-kernel controller
-        self.signal_mask: bytes | None = None
+        self.signal_mask: int | None = None  #: of KVM_SET_SIGNAL_MASK
         self.mmio: Mmio | None = None  #: the access that the last exit left to userspace
         self._attach(bytearray(RUN_SIZE))
 

@@ -52,7 +52,7 @@ class VcpuFile(File):
             raise KernelError(errno.ENOEXEC, "KVM_ARM_VCPU_INIT was not called")
         if vcpu.vm.vgic is not None and not vcpu.has_run:
             vcpu.vm.vgic.map_resources()
-        return RunCall(vcpu, self.host.current)
+        return RunCall(vcpu, self.host.current, self)
 
     @ioctl(uapi.KVM_ARM_VCPU_INIT, "struct kvm_vcpu_init")
     def arm_vcpu_init(self, init: Any) -> int:
@@ -80,7 +80,7 @@ class VcpuFile(File):
         length = int.from_bytes(task.copy_from_user(arg, 4), "little")
         if length != _SIGSET_SIZE:
             raise KernelError(errno.EINVAL, f"a signal set of {length} bytes")
-        self.vcpu.signal_mask = bytes(task.copy_from_user(arg, _SIGSET_SIZE, 4))
+        self.vcpu.signal_mask = int.from_bytes(task.copy_from_user(arg, _SIGSET_SIZE, 4), "little")
         return 0
 
     @ioctl(uapi.KVM_GET_ONE_REG)

@@ -1,0 +1,29 @@
+"""Which eventfd a descriptor of any process is: they all share one inode, but the kernel numbers them."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kvmvfio_emu.kernel.errors import KernelError
+
+_LINK = "anon_inode:[eventfd]"
+
+
+def eventfd_key(fd: int, process: int | None = None) -> int | None:
+    """The number of the eventfd behind ``fd``, the same for all its descriptors; None for another kind of file.
+
+    ``process`` is an open directory /proc/PID; None means this process. EBADF; EINVAL on hosts before Linux 5.2.
+    """
+    base = "/proc/self/" if process is None else ""
+    try:
+        if os.readlink(f"{base}fd/{fd}", dir_fd=process) != _LINK:
+            return None
+        info = os.open(f"{base}fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+    except (FileNotFoundError, ProcessLookupError):
+        raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
+    with os.fdopen(info, "rb", buffering=0) as file:
+        for line in file.read(4096).splitlines():
+            if line.startswith(b"eventfd-id:"):
+                return int(line.partition(b":")[2])
+    raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")

@@ -1,0 +1,1 @@
+"""The door for unmodified programs: seccomp user notification, one thread, one event loop, no privileges."""
