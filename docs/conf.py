@@ -20,7 +20,7 @@ html_copy_source = False
 
 default_role = "py:obj"  # the docstrings' single backquotes
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 myst_heading_anchors = 3

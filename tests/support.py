@@ -9,7 +9,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -70,11 +70,15 @@ BOARD = Board(
 class Edge:
     """Memory whose last byte is at the end of the world: the page behind it is not accessible."""
 
+    #: An address alone keeps no memory alive, so all of them live on.
+    _kept: ClassVar[list[Edge]] = []
+
     def __init__(self, *, writable: bool = True) -> None:
         self._map = mmap.mmap(-1, 2 * mmap.PAGESIZE)
         self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.end = self._start + mmap.PAGESIZE
         self._writable = writable
+        self._kept.append(self)
         self._protect(self.end, 0)
 
     def put(self, data: bytes | bytearray, *, beyond: int = 0) -> int:

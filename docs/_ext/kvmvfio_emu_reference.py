@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import inspect
 import os
 import re
-from dataclasses import MISSING, fields
+from collections.abc import Iterable
+from dataclasses import Field, fields
 from typing import Any
 
 from docutils import nodes
@@ -24,10 +26,6 @@ from kvmvfio_emu.cli.main import parser
 from kvmvfio_emu.kernel.file import File, IoctlDecl
 
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "\\<")
 
 
 def _value(value: object) -> str:
@@ -60,43 +58,36 @@ class Profiles(Written):
         declared = [
             field for field in fields(profiles.Profile) if field.name not in ("name", "summary", "capabilities")
         ]
-        lines = ["## The profiles", ""]
+        base = known[0]
+        lines = []
         for profile in known:
-            default = " (the default)" if profile.name == profiles.DEFAULT else ""
-            lines.append(f"* `{profile.name}`{default}: {profile.summary}")
-        lines += ["", "## What they differ in", ""]
-        lines += self._table(known, [f.name for f in declared], getattr)
-        names = sorted({name for profile in known for name in profile.capabilities})
-        differing = self._table(known, names, lambda profile, name: profile.capability(name))
-        lines += ["", "## Capabilities", "", "What `KVM_CHECK_EXTENSION` answers; what is not listed is 0.", ""]
-        lines += [f"* `{name}`: {known[0].capability(name)}" for name in names if self._same(known, name)]
-        if len(differing) > 2:
-            lines += ["", *differing]
-        lines += ["", "## Every field", ""]
+            lines += ["", f"## {profile.name}", "", f"{profile.summary}."]
+            if profile is base:
+                lines += ["", "The default, and what the others are compared with. Its capabilities:", ""]
+                lines += [f"* `{name}`: {value}" for name, value in sorted(profile.capabilities.items())]
+            else:
+                lines += ["", f"What differs from `{base.name}`:", "", *_differences(profile, base, declared)]
+        lines += ["", "## What kernels differ in", "", f"In brackets the value of `{base.name}`.", ""]
         analyzer = ModuleAnalyzer.for_module("kvmvfio_emu.profiles")
         comments = analyzer.find_attr_docs()
         for field in declared:
             meaning = " ".join(comments.get(("Profile", field.name), ["the processor architecture."])).strip()
-            default = field.default_factory() if field.default is MISSING else field.default  # type: ignore[misc]
-            lines.append(f"* `{field.name}` (default {_value(default)}): {meaning}")
+            lines.append(f"* `{field.name}` ({_value(getattr(base, field.name))}): {meaning}")
         return "\n".join(lines)
 
-    @staticmethod
-    def _same(known: list[profiles.Profile], capability: str) -> bool:
-        return len({profile.capability(capability) for profile in known}) == 1
 
-    @staticmethod
-    def _table(known: list[profiles.Profile], names: list[str], get: Any) -> list[str]:
-        """Rows for those names in which the profiles differ."""
-        lines = [
-            "| | " + " | ".join(f"`{profile.name}`" for profile in known) + " |",
-            "|---|" + "---|" * len(known),
-        ]
-        for name in names:
-            values = [_value(get(profile, name)) for profile in known]
-            if len(set(values)) > 1:
-                lines.append(f"| `{name}` | " + " | ".join(_cell(value) for value in values) + " |")
-        return lines
+def _differences(profile: profiles.Profile, base: profiles.Profile, declared: Iterable[Field[Any]]) -> list[str]:
+    """Bullets for what the two answer differently, fields first."""
+    lines = []
+    for field in declared:
+        new, old = _value(getattr(profile, field.name)), _value(getattr(base, field.name))
+        if new != old:
+            lines.append(f"* `{field.name}`: {new}" + ("" if old in ("yes", "no") else f", not {old}"))
+    for name in sorted({*profile.capabilities, *base.capabilities}):
+        value, before = profile.capability(name), base.capability(name)
+        if value != before:
+            lines.append(f"* `{name}`: {value}, not {before}")
+    return lines
 
 
 # ---- ioctls --------------------------------------------------------------------------------------------------
@@ -125,11 +116,8 @@ class Ioctls(Written):
             unknown = errno.errorcode[cls.unknown_errno]
             lines += ["", f"## {kind}", "", _docstring(cls), ""]
             lines += [f"A number that it does not know is `{unknown}`.", ""]
-            if any(decl.argsz for decl in cls.ioctls.values()):
-                lines += ["Structs marked † begin with `argsz`; one below the size given here is `EINVAL`.", ""]
-            lines += ["| ioctl | number | argument | errno | |", "|---|---|---|---|---|"]
             for number in sorted(cls.ioctls):
-                lines.append(self._row(kind, cls, cls.ioctls[number]))
+                lines += self._entry(kind, cls, cls.ioctls[number])
             listed = [row for (where, _), row in uapi.IOCTLS.items() if where == kind]
             missing = ", ".join(f"`{row.name}`" for row in listed if row.number not in cls.ioctls)
             if missing:
@@ -137,26 +125,49 @@ class Ioctls(Written):
         return "\n".join(lines)
 
     @staticmethod
-    def _row(kind: str, cls: type[File], decl: IoctlDecl) -> str:
-        doc = _docstring(getattr(cls, decl.handler))
-        errors = set(_ERRNO.findall(doc)) & set(errno.errorcode.values())
+    def _entry(kind: str, cls: type[File], decl: IoctlDecl) -> list[str]:
+        handler = getattr(cls, decl.handler)
+        errors = _errors(handler)
+        listed = uapi.IOCTLS.get((kind, decl.number))  # type: ignore[call-overload]
+        argument = "Argument: a number, or none."
+        if listed is not None and listed.struct:
+            argument = f"Argument: a pointer to `{listed.struct}`."
         if decl.struct:
             errors.add("EFAULT")
+            way = "in and out" if decl.out else "in"
+            argument = f"Argument: `{decl.struct}`, {decl.minsz} bytes, {way}"
+            argument += ", and what follows it." if decl.tail else "."
         if decl.argsz:
             errors.add("EINVAL")
-        argument = "a number, or none"
-        if decl.struct:
-            way = "in, out" if decl.out else "in"
-            argument = f"`{decl.struct}`, {decl.minsz} bytes{'†' if decl.argsz else ''}, {way}"
-            argument += ", and what follows" if decl.tail else ""
-        name = uapi.ioctl_name(decl.number, kind)
+            argument += f" `argsz` says how many bytes the caller has; fewer than {decl.minsz} are `EINVAL`."
         codes = ", ".join(f"`{code}`" for code in sorted(errors))
-        return f"| `{name}` | `{decl.number:#010x}` | {argument} | {codes} | {_cell(doc)} |"
+        return [
+            "",
+            f"### {uapi.ioctl_name(decl.number, kind)}",
+            "",
+            _docstring(handler),
+            "",
+            f"`{decl.number:#010x}`. {argument}" + (f" Errors: {codes}." if codes else ""),
+        ]
+
+
+def _errors(documented: Any) -> set[str]:
+    """The errnos that a docstring names, and those of what it refers to (`module.name`, beside its own module)."""
+    text = inspect.getdoc(documented) or ""
+    found = set(_ERRNO.findall(text)) & set(errno.errorcode.values())
+    package = inspect.getmodule(documented).__package__  # type: ignore[union-attr]
+    for module, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
+        target = getattr(importlib.import_module(f"{package}.{module}"), name)
+        found |= _errors(target)
+        if isinstance(target, type):
+            found = found.union(*(_errors(member) for member in vars(target).values() if inspect.isfunction(member)))
+    return found
 
 
 def _docstring(documented: Any) -> str:
     text = inspect.getdoc(documented) or ""
-    return re.sub(r"``([^`]+)``", r"`\1`", text)
+    text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    return re.sub(r"^(\d+)\.", r"\1\\.", text)  # else Markdown takes it for a list
 
 
 # ---- the command line ------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class VirtualInterface:
         #: GICV_CTLR.EOImode of the guest.
         self.eoi_mode = 0
         self.enabled = True
+        self.ctlr_kept = 0  #: bits of GICV_CTLR that are only remembered
         self.pmr = 0xF8
         self.bpr = 2
         self.abpr = 3

@@ -50,6 +50,14 @@ class TargetTask(Task):
         self._descriptors = descriptors
         self._listener = listener
 
+    def alive(self) -> bool:
+        """Whether the thread still exists."""
+        try:
+            os.stat("fd", dir_fd=self.proc)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """Give our descriptors of it back."""
         os.close(self.proc)

@@ -108,10 +108,11 @@ class ForwardControl:
     def _assign(self, device: external.VfioDevice, index: int, gsi: int, desc: IrqDesc, vgic: Vgic) -> None:
         if self._find(device, index) is not None:
             raise KernelError(errno.EINVAL, f"interrupt {index} of the device is forwarded already")
+        if vgic.physmap.lookup(gsi + _FIRST_SPI) is not None:
+            raise KernelError(errno.EEXIST, f"gsi {gsi} is that of another forwarded interrupt")
         if desc.forwarded:
             raise KernelError(errno.EBUSY, "another virtual machine has the interrupt forwarded")
         self._check_idle(desc)
-        # The map first: it is the only step that can fail, so nothing has to be undone.
         vgic.map_forwarded(gsi + _FIRST_SPI, desc.hwirq)
         self.host.irqs.set_forwarded(desc, True)
         self.entries.append(Forwarding(device, index, gsi, desc))

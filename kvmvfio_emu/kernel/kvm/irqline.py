@@ -26,8 +26,12 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
     CPU: the IRQ or FIQ input of a vCPU, only without an in-kernel controller (ENXIO). SPI, PPI: an input of the
     in-kernel controller (ENXIO without). EINVAL for a vCPU or number that does not exist, or another type.
     """
-    kind = irq >> _TYPE_SHIFT & _TYPE_MASK
+    kind = irq >> _TYPE_SHIFT
     index = irq >> _VCPU_SHIFT & _VCPU_MASK
+    if kind > _TYPE_MASK and vm.host.profile.capability("KVM_CAP_ARM_IRQ_LINE_LAYOUT_2"):
+        # The younger layout: the type's upper half continues the vCPU index.
+        index += (kind >> 4) * (_VCPU_MASK + 1)
+        kind &= _TYPE_MASK
     number = irq & _NUM_MASK
     if kind == _SPI:
         vgic = vm.require_vgic()

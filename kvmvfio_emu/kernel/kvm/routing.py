@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kvmvfio_emu.profiles import Profile
 
 MAX_ROUTES = 4096
-_ENTRY_SIZE = 48
+_HEADER_SIZE, _ENTRY_SIZE = 8, 48
 #: Shared peripheral interrupts end at 1020; pins count from the first of them.
 _PINS = 1020 - 32
 
@@ -29,13 +29,14 @@ class Routing:
         """The pin behind ``gsi``; None when it leads nowhere."""
         return gsi if self._table is None else self._table.get(gsi)
 
-    def set(self, header: Any, pointer: UserPtr, task: Task) -> None:
-        """KVM_SET_GSI_ROUTING. EINVAL too many, flags, a bad entry, or no routing at all; EFAULT the entries."""
+    def set(self, pointer: UserPtr, task: Task) -> None:
+        """KVM_SET_GSI_ROUTING. EINVAL no routing at all, too many, flags, a bad entry; EFAULT header or entries."""
         if not self._settable:
             raise KernelError(errno.EINVAL, "this kernel has no interrupt routing on ARM")
+        header = uapi.view("struct kvm_irq_routing", task.copy_from_user(pointer, _HEADER_SIZE))
         if header.nr > MAX_ROUTES or header.flags:
             raise KernelError(errno.EINVAL, f"{header.nr} routes with flags {header.flags:#x}")
-        raw = task.copy_from_user(pointer, header.nr * _ENTRY_SIZE, 8)
+        raw = task.copy_from_user(pointer, header.nr * _ENTRY_SIZE, _HEADER_SIZE)
         entries = uapi.ffi.from_buffer("struct kvm_irq_routing_entry[]", raw)
         table: dict[int, int] = {}
         for entry in entries:

@@ -39,6 +39,7 @@ class RunCall:
         file.get()
         self.result: int | None = None
         self.error: KernelError | None = None
+        self.failed = False
         self._loop = self._run()
         vcpu.call = self
         vcpu.host.scheduler.add(self)
@@ -56,6 +57,9 @@ class RunCall:
             self.result = returned.value
         except KernelError as error:
             self.error = error
+        except BaseException:
+            self.failed = True  # the guest's program raised; who drives the call decides what becomes of it
+            raise
         self._end()
         return Turn.DONE
 

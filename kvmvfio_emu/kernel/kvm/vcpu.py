@@ -29,8 +29,8 @@ class Vcpu:
         #: The physical CPU that it runs on; it does not migrate by itself.
         self.cpu = vm.host.cpus[self.index % len(vm.host.cpus)]
         self.interface = VirtualInterface(vm.host.machine.board.list_registers, self._hw_deactivate)
-        self.interface.enabled = False  # GICV_CTLR and GICV_PMR are zero at reset
-        self.interface.pmr = 0
+        self.interface.enabled = False  # GICH_VMCR is zero at reset, and with it what GICV shows of it
+        self.interface.pmr = self.interface.bpr = self.interface.abpr = 0
         self.bus = VcpuBus(self)
         self.program: GuestProgram | None = vm.host.guest_program(number)
         self.initialized = False  #: KVM_ARM_VCPU_INIT was called

@@ -85,13 +85,13 @@ class VcpuFile(File):
 
     @ioctl(uapi.KVM_GET_ONE_REG)
     def get_one_reg(self, arg: UserPtr) -> int:
-        """The model's scripted vCPU has no registers: ENOEXEC before KVM_ARM_VCPU_INIT, ENOENT after."""
-        return self._no_register()
+        """The model's scripted vCPU has no registers: ENOEXEC before KVM_ARM_VCPU_INIT, then EFAULT, ENOENT."""
+        return self._no_register(arg)
 
     @ioctl(uapi.KVM_SET_ONE_REG)
     def set_one_reg(self, arg: UserPtr) -> int:
         """As KVM_GET_ONE_REG."""
-        return self._no_register()
+        return self._no_register(arg)
 
     @ioctl(uapi.KVM_GET_REG_LIST)
     def get_reg_list(self, arg: UserPtr) -> int:
@@ -102,7 +102,8 @@ class VcpuFile(File):
         self.host.current.copy_to_user(arg, bytes(8))
         return 0
 
-    def _no_register(self) -> int:
+    def _no_register(self, arg: UserPtr) -> int:
         if not self.vcpu.initialized:
             raise KernelError(errno.ENOEXEC, "KVM_ARM_VCPU_INIT was not called")
+        self.host.current.copy_from_user(arg, uapi.sizeof("struct kvm_one_reg"))
         raise KernelError(errno.ENOENT, "a scripted vCPU has no registers")

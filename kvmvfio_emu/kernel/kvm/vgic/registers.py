@@ -80,12 +80,12 @@ def _clear_active(vgic: Vgic, cpu: int, irq: VirtualIrq, value: int) -> None:
 
 
 def _write_priority(vgic: Vgic, cpu: int, irq: VirtualIrq, value: int) -> None:
-    irq.priority = value & 0xF8
+    irq.priority = value  # the whole byte, though a list register holds five bits of it
 
 
 def _write_target(vgic: Vgic, cpu: int, irq: VirtualIrq, value: int) -> None:
     if irq.number >= PRIVATE:  # those of private interrupts read as the own CPU and ignore writes
-        irq.targets = value & ((1 << len(vgic.cpus)) - 1)
+        irq.targets = value & -value or 1  # one vCPU: the lowest, the first when none is named
 
 
 def _write_config(vgic: Vgic, cpu: int, irq: VirtualIrq, value: int) -> None:
@@ -103,6 +103,8 @@ _PLAIN = [
     Range(0x800, 0x400, 8, lambda v, c, irq: irq.targets, _write_target),
     Range(0xC00, 0x100, 2, lambda v, c, irq: 2 if irq.edge else 0, _write_config),
 ]
+#: (offset, length) of what is not per interrupt: GICD_CTLR to IIDR, SGIR, CPENDSGIR, SPENDSGIR.
+_SPECIAL = [(0x000, 0xC), (0xF00, 4), (0xF10, 0x10), (0xF20, 0x10)]
 #: GICD_ISACTIVER, GICD_ICACTIVER: without a meaning until 3.20.
 _ACTIVE_IGNORED = [Range(0x300, 0x80, 1), Range(0x380, 0x80, 1)]
 _ACTIVE = [
@@ -119,10 +121,9 @@ class Distributor:
         self._ranges = _PLAIN + (_ACTIVE if active_registers else _ACTIVE_IGNORED)
 
     def known(self, offset: int) -> bool:
-        """Whether a 32-bit register is at ``offset``."""
-        if offset < 0xC or 0xF10 <= offset < 0xF30 or offset == 0xF00:
-            return True
-        return self._range(offset) is not None
+        """Whether 32 bits at ``offset``, aligned or not, lie in one range of registers."""
+        ranges = [*_SPECIAL, *((one.base, one.length) for one in self._ranges)]
+        return any(base <= offset and offset + 4 <= base + length for base, length in ranges)
 
     def read(self, cpu: int, offset: int) -> int:
         """The 32-bit word at ``offset``, as vCPU ``cpu`` (index) reads it; 0 where nothing is."""

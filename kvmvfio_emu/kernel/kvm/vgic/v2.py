@@ -33,24 +33,25 @@ def create_vgic(vm: Vm) -> None:
 
 
 def set_legacy_address(vm: Vm, identifier: int, address: int) -> None:
-    """KVM_ARM_SET_DEVICE_ADDR. ENODEV unknown device or frame, ENXIO no VGIC, then as `set_address`."""
+    """KVM_ARM_SET_DEVICE_ADDR. ENODEV unknown device or frame, ENXIO no hardware for it, then as `set_address`."""
     if identifier >> _LEGACY_DEVICE_SHIFT & 0xFFFF != uapi.KVM_ARM_DEVICE_VGIC_V2:
         raise KernelError(errno.ENODEV, f"no device {identifier >> _LEGACY_DEVICE_SHIFT:#x} with an address")
-    if vm.vgic is None:
-        raise KernelError(errno.ENXIO, "the virtual machine has no VGIC")
+    if uapi.KVM_DEV_TYPE_ARM_VGIC_V2 not in vm.kvm.device_types:
+        raise KernelError(errno.ENXIO, "the host's interrupt controller cannot host a VGICv2")
     frame = identifier & _LEGACY_TYPE_MASK
     if frame not in _FRAMES:
         raise KernelError(errno.ENODEV, f"a VGICv2 has no frame {frame}")
+    if vm.vgic is None:
+        _check_address(address)
+        # Only creating the VGIC makes the addresses undefined; until then they are 0, which counts as set.
+        raise KernelError(errno.EEXIST, "the virtual machine has no VGIC yet, so its frames are at 0")
     set_address(vm.vgic, frame, address)
 
 
 def set_address(vgic: Vgic, frame: int, address: int) -> None:
     """Place a frame. E2BIG beyond the guest physical space, EINVAL unaligned or wrapping, EEXIST, EBUSY overlap."""
     size = _FRAMES[frame]
-    if address & ~((1 << PHYS_BITS) - 1):
-        raise KernelError(errno.E2BIG, f"address {address:#x} has more than {PHYS_BITS} bits")
-    if address % 0x1000:
-        raise KernelError(errno.EINVAL, f"address {address:#x} is not 4 KiB aligned")
+    _check_address(address)
     if _address(vgic, frame) != UNDEFINED_ADDRESS:
         raise KernelError(errno.EEXIST, "the frame has an address")
     if address + size > 1 << PHYS_BITS:
@@ -60,6 +61,13 @@ def set_address(vgic: Vgic, frame: int, address: int) -> None:
     if UNDEFINED_ADDRESS not in (dist, cpu) and dist < cpu + CPU_SIZE and cpu < dist + DIST_SIZE:
         _place(vgic, frame, UNDEFINED_ADDRESS)
         raise KernelError(errno.EBUSY, "distributor and CPU interface would overlap")
+
+
+def _check_address(address: int) -> None:
+    if address & ~((1 << PHYS_BITS) - 1):
+        raise KernelError(errno.E2BIG, f"address {address:#x} has more than {PHYS_BITS} bits")
+    if address % 0x1000:
+        raise KernelError(errno.EINVAL, f"address {address:#x} is not 4 KiB aligned")
 
 
 def _address(vgic: Vgic, frame: int) -> int:
@@ -166,9 +174,11 @@ class VgicV2Device(KvmDevice):
         interface = vgic.cpus[index].vcpu.interface
         if distributor:
             lists.unqueue(vgic)
+            # Unaligned, only the part in the first word counts.
+            word, shift = offset & ~3, 8 * (offset & 3)
             if value is None:
-                return vgic.distributor.read(index, offset & ~3)
-            vgic.distributor.write(index, offset & ~3, value)
+                return vgic.distributor.read(index, word) >> shift
+            vgic.distributor.write(index, word, value << shift & 0xFFFFFFFF, 0xFFFFFFFF << shift & 0xFFFFFFFF)
         elif value is None:
             return cpuif.read_saved(interface, offset)
         else:

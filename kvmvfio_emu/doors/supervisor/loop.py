@@ -1,0 +1,211 @@
+"""The event loop: notifications, closes, eventfds and guests, one at a time, in one thread.
+
+One thread, because a busy Python thread beside the listener made a call a thousand times slower; and because
+then nothing has to be locked, and a run repeats.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu.doors.supervisor.calls import HANDLERS, Handler
+from kvmvfio_emu.doors.supervisor.reply import Continue, NewFd, Reply, Value
+from kvmvfio_emu.doors.supervisor.tasks import Tasks
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.run import RunCall
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.doors.descriptors import Descriptors
+    from kvmvfio_emu.doors.supervisor.notify import Listener, Notification
+    from kvmvfio_emu.kernel.host import Host
+
+#: While a KVM_RUN is parked in WFI, its thread's signals are looked at this often.
+_PARKED_MS = 1
+
+
+class Loop:
+    """Serves the supervised processes until the last one is gone.
+
+    ``paths``: handlers of further calls by name; ``numbers``: the names' numbers; ``extra``: descriptors with
+    what to do when one is readable (the control channel).
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        descriptors: Descriptors,
+        listener: Listener,
+        numbers: Mapping[str, int],
+        paths: Mapping[str, Handler],
+    ) -> None:
+        self._host = host
+        self._listener = listener
+        self._tasks = Tasks(host, descriptors, listener)
+        self._handlers = {numbers[name]: call for name, call in {**HANDLERS, **paths}.items() if name in numbers}
+        self._parked: dict[int, tuple[RunCall, int]] = {}
+        #: What was done for a thread that was interrupted before it could be told; see `_undelivered`.
+        self._owed: dict[int, tuple[int, tuple[int, ...], int]] = {}
+        self._extra: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll()
+        self._epoll.register(listener.fd, select.EPOLLIN)
+        self._epoll.register(host.poller.fileno(), select.EPOLLIN)
+        self._looked = 0.0
+        self.failures = 0  #: calls that we answered EIO since a handler of ours failed
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when ``fd`` is readable."""
+        self._extra[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """End it; ``fd`` must still be open."""
+        del self._extra[fd]
+        self._epoll.unregister(fd)
+
+    def serve(self) -> None:
+        """Run until the listener has nobody left to tell of."""
+        runnable = False
+        while True:
+            ready = dict(self._epoll.poll(0 if runnable else _PARKED_MS / 1000 if self._parked else -1))
+            # Closes first: the event of a close is there before the next call of whoever closed.
+            self._host.settle()
+            events = ready.get(self._listener.fd, 0)
+            if events & select.EPOLLIN:
+                notification = self._listener.receive()
+                if notification is not None:
+                    self._serve(notification)
+            elif events & (select.EPOLLHUP | select.EPOLLERR):
+                break
+            for fd in ready.keys() & self._extra.keys():
+                self._extra[fd]()
+            runnable = self._advance()
+            self._host.sync_mirrors()
+        self._abandon()
+
+    def close(self) -> None:
+        """Give our descriptors back; the listener's is its owner's."""
+        self._tasks.close()
+        self._epoll.close()
+
+    # -- one call ---------------------------------------------------------------------------------------------
+
+    def _serve(self, notification: Notification) -> None:
+        identifier, tid, number, arguments = notification
+        owed = self._owed.pop(tid, None)
+        if owed is not None and owed[:2] == (number, arguments):
+            self._answer(notification, owed[2])  # interrupted and restarted: it was done already
+            return
+        try:
+            task = self._tasks.find(tid, identifier)
+        except (OSError, KernelError):
+            return  # killed meanwhile: nobody waits
+        self._host.current = task
+        if self._host.mirrors:
+            self._host.sync_mirrors()
+        try:
+            reply = self._handlers[number](task, arguments)
+            if isinstance(reply, RunCall):
+                self._parked[identifier] = (reply, tid)
+                return
+            self._reply(notification, reply)
+        except KernelError as error:
+            self._host.event("errno", errno=error.errno, reason=error.reason)
+            self._answer(notification, -error.errno)
+        except OSError as error:
+            self._answer(notification, -(error.errno or errno.EIO))
+        except Exception:
+            self._failed(notification)
+        finally:
+            self._host.settle()
+
+    def _reply(self, notification: Notification, reply: Reply) -> None:
+        if isinstance(reply, Continue):
+            self._listener.pass_on(notification.id)
+        elif isinstance(reply, Value):
+            self._answer(notification, reply.value)
+        else:
+            self._give(notification, reply)
+
+    def _give(self, notification: Notification, reply: NewFd) -> None:
+        try:
+            self._listener.add_fd(notification.id, reply.fd, cloexec=reply.cloexec, answer=True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # else it was interrupted: our close undoes the open, it can try again
+                self._answer(notification, -(error.errno or errno.EMFILE))
+        finally:
+            os.close(reply.fd)
+
+    def _answer(self, notification: Notification, value: int) -> None:
+        if not self._listener.answer(notification.id, value):
+            # Only where WAIT_KILLABLE_RECV is missing, or the thread was killed. If it was merely interrupted the same
+            # call comes again, and must not be executed again.
+            self._owed[notification.tid] = (notification.number, notification.arguments, value)
+
+    def _failed(self, notification: Notification) -> None:
+        """A fault of ours: the target gets EIO and goes on, the developer gets the traceback."""
+        self.failures += 1
+        print(f"kvmvfio-emu: thread {notification.tid}: call {notification.number} failed:", file=sys.stderr)
+        traceback.print_exc()
+        self._answer(notification, -errno.EIO)
+
+    # -- guests -----------------------------------------------------------------------------------------------
+
+    def _advance(self) -> bool:
+        """A slice for each KVM_RUN in progress. False when all of them wait."""
+        if not self._parked:
+            return False
+        self._look_for_dead()
+        try:
+            runnable = self._host.scheduler.round() or self._host.clock.jump()
+        except Exception:
+            self._guest_failed()
+            return True
+        self._host.settle()
+        for identifier, (call, tid) in list(self._parked.items()):
+            if call.done:
+                del self._parked[identifier]
+                value = call.result if call.error is None else -call.error.errno
+                assert value is not None
+                if not self._listener.answer(identifier, value):
+                    self._tasks_gone(tid)
+        return runnable
+
+    def _guest_failed(self) -> None:
+        """A guest program raised: its KVM_RUN fails with EIO, the others go on."""
+        self.failures += 1
+        print("kvmvfio-emu: a guest program failed:", file=sys.stderr)
+        traceback.print_exc()
+        for identifier, (call, _) in list(self._parked.items()):
+            if call.failed:
+                del self._parked[identifier]
+                call.interrupt()
+                self._listener.answer(identifier, -errno.EIO)
+
+    def _look_for_dead(self) -> None:
+        """End the calls of threads that were killed; looked at every millisecond."""
+        now = time.monotonic()
+        if now - self._looked < _PARKED_MS / 1000:
+            return
+        self._looked = now
+        for identifier, (call, tid) in list(self._parked.items()):
+            if not self._listener.is_waiting(identifier):
+                del self._parked[identifier]
+                call.interrupt()
+                self._tasks_gone(tid)
+
+    def _tasks_gone(self, tid: int) -> None:
+        self._owed.pop(tid, None)
+
+    def _abandon(self) -> None:
+        """Everybody is gone: calls in progress end, then what they held is released."""
+        for call, _ in self._parked.values():
+            call.interrupt()
+        self._parked.clear()
+        self._host.settle()

@@ -1,0 +1,140 @@
+"""`kvmvfio-emu run`: starts a program under the supervisor and serves it and all its children until the last one ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from types import FrameType
+
+from kvmvfio_emu.doors.descriptors import Descriptors
+from kvmvfio_emu.doors.supervisor import bpf
+from kvmvfio_emu.doors.supervisor.calls import HANDLERS
+from kvmvfio_emu.doors.supervisor.loop import Loop
+from kvmvfio_emu.doors.supervisor.notify import Listener, supported
+from kvmvfio_emu.doors.supervisor.paths import PathCalls
+from kvmvfio_emu.doors.supervisor.syscalls import Architecture, architecture
+from kvmvfio_emu.doors.supervisor.vfs import Vfs
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.kernel.host import Host
+
+_NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
+_ADVICE = {
+    errno.EBUSY: "a supervisor is active already (a nested run, or a container that uses one); run outside of it",
+    errno.EPERM: "forbidden here; a container needs a seccomp profile that allows seccomp(2)",
+    errno.EACCES: "forbidden here; a container needs a seccomp profile that allows seccomp(2)",
+    errno.ENOSYS: "the host's kernel has no seccomp filters",
+}
+
+
+class Supervisor:
+    """One supervised program on one emulated kernel.
+
+    `start` raises KvmVfioEmuError when the program cannot be supervised, before it runs; `serve` returns its exit
+    status in the form of `subprocess.Popen.returncode`.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.descriptors = Descriptors(host.poller, host.inodes)
+        self.vfs = Vfs(host)
+        self.killable = True  #: the host has WAIT_KILLABLE_RECV
+        self._paths = PathCalls(host, self.descriptors, self.vfs)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, argv: Sequence[str]) -> Loop:
+        """Start the program, stopped at its exec until `serve`; returns the loop that will serve it."""
+        machine = architecture()
+        problem = supported(machine.seccomp)
+        if problem:
+            raise KvmVfioEmuError(problem)
+        if shutil.which(argv[0]) is None:
+            raise KvmVfioEmuError(f"{argv[0]}: no such program")
+        code = bpf.build(machine, [*HANDLERS, *self._paths.handlers])
+        try:
+            listener = self._launch(machine, code, argv, _NEW_LISTENER | _WAIT_KILLABLE_RECV)
+        except _Refused as refused:
+            if refused.error != errno.EINVAL:
+                raise
+            self.killable = False  # Linux before 5.19
+            listener = self._launch(machine, code, argv, _NEW_LISTENER)
+        return Loop(self.host, self.descriptors, listener, machine.numbers, self._paths.handlers)
+
+    def serve(self, loop: Loop) -> int:
+        """Let the program run; returns when it and all its children are gone, with its exit status."""
+        assert self._child is not None
+        self._go.send(b"g")
+        self._go.close()
+        with _signals_to(self._child):
+            loop.serve()
+            status = self._child.wait()
+        # The listener hangs up before the last files are closed; a process that was waited for has closed them.
+        self.descriptors.drain()
+        self.host.settle()
+        return status
+
+    def close(self) -> None:
+        """Give everything back that is not the kernel's."""
+        self.vfs.close()
+        self.descriptors.close()
+
+    def _launch(self, machine: Architecture, code: bytes, argv: Sequence[str], flags: int) -> Listener:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        spec = find_spec("kvmvfio_emu.doors.supervisor.launcher")
+        assert spec is not None
+        assert spec.origin is not None
+        with theirs:
+            child = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-I", "-S", spec.origin, str(theirs.fileno()), code.hex()),
+                    *(str(machine.seccomp), str(flags), str(os.getpid())),
+                    *argv,
+                ],
+                pass_fds=[theirs.fileno()],
+            )
+        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
+        if not fds:
+            ours.close()
+            child.wait()
+            if not message:
+                raise KvmVfioEmuError("the program could not be started under the supervisor")
+            raise _Refused(struct.unpack("<i", message[:4])[0], message[4:].decode())
+        self._child, self._go = child, ours
+        return Listener(fds[0])
+
+
+class _Refused(KvmVfioEmuError):
+    """The host does not let a filter be installed."""
+
+    def __init__(self, error: int, call: str) -> None:
+        super().__init__(f"{call}: {os.strerror(error)}: {_ADVICE.get(error, 'the program cannot be supervised here')}")
+        self.error = error
+
+
+class _signals_to:  # noqa: N801 - a context manager that reads like a phrase
+    """While it lasts: the terminal's signals are the program's business, the others are passed on to it."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            self._before[number] = signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            self._before[number] = signal.signal(number, self._pass)
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _pass(self, number: int, frame: FrameType | None) -> None:
+        self._child.send_signal(number)
