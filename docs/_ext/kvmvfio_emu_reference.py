@@ -40,6 +40,7 @@ class Written(SphinxDirective):
     """A directive whose content `markdown` returns."""
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # the page changes when the code does
         return self.parse_text_to_nodes(self.markdown(), allow_section_headings=True)
 
     def markdown(self) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from kvmvfio_emu import __version__
-from kvmvfio_emu.cli import demo
+from kvmvfio_emu.cli import ctl, demo, run
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 
@@ -18,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
-    demo.add(subparsers)
+    for command in (demo, run, ctl):
+        command.add(subparsers)
     return top
 
 

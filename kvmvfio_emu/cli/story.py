@@ -12,21 +12,10 @@ from dataclasses import dataclass, field
 from kvmvfio_emu import uapi
 from kvmvfio_emu.doors.inprocess import Kernel
 from kvmvfio_emu.engine.trace import Event
-from kvmvfio_emu.guest import Cpu, Script, read, work, write
-from kvmvfio_emu.guest.script import Routine
+from kvmvfio_emu.guest.xgmac import GIC_CPU, GIC_DISTRIBUTOR, GSI, REGISTERS, program
 from kvmvfio_emu.hw.devices.xgmac import Xgmac
 
 DEVICE = "fff51000.ethernet"
-GSI = 80  # the guest's number for it; any free one would do
-SPI = 32 + GSI
-
-#: Guest physical addresses.
-GIC_DISTRIBUTOR, GIC_CPU = 0x08000000, 0x08010000
-REGISTERS = 0x0C000000
-DOORBELL = 0x0D000000
-
-DMA_STATUS, DMA_INTERRUPT_ENABLE = 0xF14, 0xF1C
-RECEIVED = 1 << 16 | 1 << 6  # normal interrupt summary, receive
 
 #: What is counted of one interrupt, in the order in which people read it.
 COUNTERS = (
@@ -64,25 +53,6 @@ class Telling:
             if other != first:
                 raise AssertionError(f"interrupt {number} took {other}, the first one {first}")
         return first
-
-
-def guest_driver(cpu: Cpu) -> Routine:
-    """The guest's driver: set up the interrupt controller and the device, then compute."""
-    yield from cpu.enable_gic()
-    yield from cpu.enable_irq(SPI)
-    yield write(REGISTERS + DMA_INTERRUPT_ENABLE, RECEIVED)
-    yield write(DOORBELL, 0)
-    while True:
-        yield work(1000)
-
-
-def guest_handler(cpu: Cpu) -> Routine:
-    """The guest's interrupt handler: ack, quiet the device, EOI; the doorbell tells the VMM that it is done."""
-    irq = yield cpu.acknowledge()
-    status = yield read(REGISTERS + DMA_STATUS)
-    yield write(REGISTERS + DMA_STATUS, status)
-    yield cpu.end_of_interrupt(irq)
-    yield write(DOORBELL, 1)
 
 
 def tell(kernel: Kernel, *, forward: bool, interrupts: int) -> Telling:
@@ -131,7 +101,9 @@ class Vmm:
         kernel = self.kernel
         self.kvm = kernel.open("/dev/kvm")
         vm = kernel.ioctl(self.kvm, uapi.KVM_CREATE_VM)
-        kernel.attach_guest(0, Script(guest_driver, guest_handler, distributor=GIC_DISTRIBUTOR, interface=GIC_CPU))
+        guest = program(0)
+        assert guest is not None
+        kernel.attach_guest(0, guest)
         vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
         target = uapi.pack("struct kvm_vcpu_init")
         kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)

@@ -29,6 +29,7 @@ from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.kvm.run import RunCall
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.profiles import Profile
+from kvmvfio_emu.view.state import VIEWS, State
 
 #: `os.lseek`, whose result for (fd, 0, SEEK_CUR) is a descriptor's cookie; a name of its own saves a look-up.
 _position = os.lseek
@@ -72,7 +73,8 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._waiting = self.host.work.waiting
         self._mirrors = self.host.mirrors
         self._programs: dict[int, GuestProgram] = {}
-        self.host.guest_program = self._programs.get
+        of_the_board = self.host.guest_program
+        self.host.guest_program = lambda number: self._programs.get(number) or of_the_board(number)
         self._closed = False
 
     def close_kernel(self) -> None:
@@ -267,6 +269,13 @@ class Kernel(AbstractContextManager["Kernel"]):
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Show every event from now on to ``listener``; returns the function that ends it."""
         return self.host.trace.listen(listener)
+
+    def show(self, view: str) -> State:
+        """State as plain data: one of `kvmvfio_emu.view.state.VIEWS`, as `kvmvfio-emu ctl show` prints it."""
+        if view not in VIEWS:
+            raise KvmVfioEmuError(f"no view {view!r}; there are {', '.join(VIEWS)}")
+        self._enter()
+        return VIEWS[view](self.host)
 
     def open_files(self) -> list[str]:
         """The kinds of all files that are open: empty when everything was given back."""

@@ -65,5 +65,7 @@ class Board:
     gic_version: int = 2
     list_registers: int = 4
     split_eoi: bool = True
+    #: What vCPUs execute unless the user says so: ``module:function``, called with the vCPU's number.
+    guest: str = ""
     iommu: IommuSpec = field(default_factory=IommuSpec)
     devices: tuple[DeviceSpec, ...] = ()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from typing import cast
 
 from kvmvfio_emu import profiles
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.trace import Trace
+from kvmvfio_emu.guest.base import GuestProgram
 from kvmvfio_emu.hw import boards
 from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.devices import Device
 from kvmvfio_emu.hw.machine import Machine
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.module import Kvm
 from kvmvfio_emu.kernel.vfio.module import Vfio
@@ -37,4 +41,18 @@ def boot(
     host = Host(Machine(board, clock, trace, models), profile, clock, trace)
     Kvm(host)
     host.modules["vfio"] = Vfio(host)
+    if board.guest:
+        host.guest_program = load_guest(board.guest)
     return host
+
+
+def load_guest(place: str) -> Callable[[int], GuestProgram | None]:
+    """The function ``module:function`` that gives each vCPU (by number) its program. KvmVfioEmuError."""
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise KvmVfioEmuError(f"guest {place!r}: {error}; it is named module:function") from error
+    if not callable(found):
+        raise KvmVfioEmuError(f"guest {place!r} is no function")
+    return cast("Callable[[int], GuestProgram | None]", found)

@@ -139,6 +139,11 @@ class File:
         self._count = 1
         host.files[id(self)] = self
 
+    @property
+    def references(self) -> int:
+        """How many hold this file: one for all of its descriptors together, one for each holder in the kernel."""
+        return self._count
+
     # -- references ----------------------------------------------------------------------------------------
 
     def get(self) -> None:

@@ -190,6 +190,7 @@ def test_a_pulse_survives_when_the_guest_itself_had_set_it_pending() -> None:
         rig.guest.do(rig.guest.enabling(V))
         assert rig.guest.lrs == [f"{V} pending EOI"]
         assert rig.serve() == V
+        assert (rig.vm.v().soft_pending, rig.vm.v().pending) == (False, False)
         assert rig.dev.irq().masked  # delivered, but nobody resamples
 
 
@@ -210,6 +211,8 @@ def test_assign_while_it_is_in_a_list_register_finishes_the_old_way() -> None:
             "gicd_unmask": 1,
             "hw_deactivate": 0,
         }
+        assert rig.guest.lrs == []
+        assert rig.guest.ack() == 1023
         rig.hit()
         assert rig.guest.lrs == [f"{V} pending HW->109"]
         assert rig.serve() == V

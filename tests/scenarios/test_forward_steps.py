@@ -173,3 +173,31 @@ def test_guest_eoimode_1_completes_with_dir(forwarded: bool) -> None:
         assert rig.n("vmexit_maint" if forwarded else "hw_deactivate") == 0
         assert rig.dev.p() == "en I"
         assert not rig.dev.irq().masked
+
+
+def test_another_interrupt_at_the_completion_is_handled_before_the_resampler_hears_of_it() -> None:
+    with Rig() as rig:
+        rig.hit()
+        irq = rig.guest.ack()
+        rig.dev.line(False)
+        stop = rig.kernel.listen(lambda event: rig.dev.line(True, 1) if event.name == "vmexit_maint" else None)
+        with rig.watched() as seen:
+            rig.guest.eoi(irq)
+        stop()
+        events = [snap.event for snap in seen]
+        assert events.index("host_irq") < events.index("resample_ack")
+        rig.dev.line(False, 1)
+
+
+def test_an_interrupt_that_comes_during_entry_is_not_lost() -> None:
+    """Interrupts are off from the filling of the list registers on; it makes the guest exit at once."""
+    with Rig(forwarded=True) as rig:
+        stop = rig.kernel.listen(lambda event: rig.dev.line(True, 1) if event.name == "lr_queued" else None)
+        with rig.watched() as seen:
+            rig.hit()
+        stop()
+        events = [snap.event for snap in seen]
+        assert events.count("vmexit_irq") == events.count("vmentry") == 2
+        assert rig.dev.p(1) == "dis P"  # the second interrupt has no irqfd, but was handled
+        assert rig.count(rig.dev.trigger[1]) == 1
+        rig.dev.line(False, 1)

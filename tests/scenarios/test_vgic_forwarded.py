@@ -35,6 +35,20 @@ def test_more_pending_interrupts_than_list_registers() -> None:
         assert (rig.guest.lrs, rig.vm.vgic.oracle) == ([], set())
 
 
+def test_a_level_that_does_not_change_kicks_nobody() -> None:
+    with Rig(list_registers=1) as rig:
+        rig.guest.boot(50, 51)
+        rig.vm.irq_line(50, 1)
+        rig.vm.irq_line(51, 1)
+        rig.guest.slice(2)
+        assert rig.guest.lrs == ["50 pending EOI"]
+        rig.mark()
+        rig.vm.irq_line(50, 1)
+        rig.vm.irq_line(51, 1)  # waits for a list register
+        assert rig.guest.model.forced is None
+        assert rig.counts() == {}
+
+
 def test_underflow_exits_when_the_guest_is_about_to_run_dry() -> None:
     with Rig(list_registers=2) as rig:
         rig.vm.assign(rig.dev.fd, 0, gsi=40)

@@ -70,7 +70,8 @@ class Listener:
         """
         flags = _ADDFD_SEND if answer else 0
         request = bytearray(_ADDFD.pack(identifier, flags, fd, 0, os.O_CLOEXEC if cloexec else 0))
-        return fcntl.ioctl(self.fd, _ADD, request)
+        number: int = fcntl.ioctl(self.fd, _ADD, request)
+        return number
 
     def is_waiting(self, identifier: int) -> bool:
         """Whether the caller still waits for an answer."""

@@ -1,4 +1,4 @@
-"""`kvmvfio-emu run`: starts a program under the supervisor and serves it and all its children until the last one ends."""
+"""Starts a program under the supervisor, and serves it and all its children until the last one ends."""
 
 from __future__ import annotations
 
@@ -79,6 +79,11 @@ class Supervisor:
         self.descriptors.drain()
         self.host.settle()
         return status
+
+    def kill(self) -> None:
+        """End the program."""
+        if self._child is not None:
+            self._child.kill()
 
     def close(self) -> None:
         """Give everything back that is not the kernel's."""

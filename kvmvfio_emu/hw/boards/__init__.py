@@ -123,6 +123,7 @@ def _board(table: _Table) -> Board:
         gic_version=gic_version,
         list_registers=table.integer("list_registers", 1, 64 if gic_version == 2 else 16, 4),
         split_eoi=table.boolean("split_eoi", True),
+        guest=table.string("guest", ""),
         iommu=_iommu(_Table(f"{table.where}: iommu", table.table("iommu"))),
         devices=_devices(table),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.trace import Trace
@@ -72,6 +72,9 @@ class Device:
     The host kernel calls `read` and `write` for accesses to region ``region`` (index) at ``offset``; sizes are 1, 2,
     4 or 8 bytes and stay inside the region. The base class is a device without registers: zeroes, writes ignored.
     """
+
+    #: Methods that somebody outside (the control channel) may call: what happens to the hardware from its other side.
+    controls: ClassVar[tuple[str, ...]] = ("reset",)
 
     def __init__(self, spec: DeviceSpec, lines: tuple[Line, ...], clock: Clock) -> None:
         self.spec = spec

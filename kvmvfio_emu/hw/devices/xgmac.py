@@ -62,6 +62,8 @@ class Xgmac(Device):
     ``mac = "02:00:00:00:00:01"``.
     """
 
+    controls = ("reset", "raise_interrupt", "power_management", "low_power_idle")
+
     def __init__(self, spec: DeviceSpec, lines: tuple[Line, ...], clock: Clock) -> None:
         super().__init__(spec, lines, clock)
         self._mac = _mac(spec)

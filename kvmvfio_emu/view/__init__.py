@@ -1,0 +1,1 @@
+"""Ways to look at a kernel: its state, decoded, as data and for people."""
