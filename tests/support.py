@@ -104,6 +104,7 @@ class Client:
         self.host = self.kernel.host
         self.ioctl = self.kernel.ioctl
         self.close = self.kernel.close
+        self.vcpus: list[int] = []  #: in the order of their creation, of all virtual machines
         self._kvm: int | None = None
         self._eventfds: list[int] = []
         self._alive: list[Any] = []
@@ -191,14 +192,24 @@ class Client:
         """A new virtual machine."""
         return int(self.ioctl(self.kvm, uapi.KVM_CREATE_VM))
 
-    def vcpu(self, vm: int, number: int = 0, *, init: bool = False, **init_fields: int) -> int:
+    def vcpu(self, vm: int, number: int = 0, *, init: bool = False) -> int:
         """A new vCPU; with ``init`` also KVM_ARM_VCPU_INIT."""
         vcpu = int(self.ioctl(vm, uapi.KVM_CREATE_VCPU, number))
+        self.vcpus.append(vcpu)
         if init:
             target = bytearray(uapi.sizeof("struct kvm_vcpu_init"))
             self.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)
             self.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, target)
         return vcpu
+
+    @contextmanager
+    def run_page(self, vcpu: int) -> Iterator[Any]:
+        """The ``struct kvm_run`` that is shared with a vCPU; the mapping holds its file as long as it lasts."""
+        page = self.kernel.mmap(vcpu, self.ioctl(self.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE))
+        held = uapi.ffi.from_buffer("struct kvm_run *", page)
+        yield held
+        uapi.ffi.release(held)
+        page.close()
 
     def create_device(self, vm: int, kind: int, flags: int = 0) -> int:
         """KVM_CREATE_DEVICE; what the kernel left in the field ``fd``, which was all ones before."""

@@ -50,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not argv:
         arguments.parser.error("no program; write it after --")
     host = boot(arguments.profile, arguments.machine)
-    if arguments.guest:
-        host.guest_program = load_guest(arguments.guest)
+    guest = arguments.guest or host.machine.board.guest
+    if guest:
+        host.guest_program = load_guest(guest)
     if arguments.control:
         os.environ[CONTROL_VARIABLE] = os.path.abspath(arguments.control)
     supervisor = Supervisor(host)

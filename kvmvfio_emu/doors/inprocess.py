@@ -73,8 +73,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._waiting = self.host.work.waiting
         self._mirrors = self.host.mirrors
         self._programs: dict[int, GuestProgram] = {}
-        of_the_board = self.host.guest_program
-        self.host.guest_program = lambda number: self._programs.get(number) or of_the_board(number)
+        self.host.guest_program = self._programs.get
         self._closed = False
 
     def close_kernel(self) -> None:

@@ -30,6 +30,46 @@ class InterruptSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BarSpec:
+    """One base address register of a PCI function; the host chooses the address."""
+
+    index: int  #: 0 to 5; a 64-bit one takes the next index too
+    size: int
+    kind: str = "mem32"  #: "mem32", "mem64" or "io"
+    prefetchable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MsixSpec:
+    """MSI-X of a PCI function: ``vectors``, and where in which BAR its table and its pending bits are."""
+
+    vectors: int
+    bar: int
+    table: int = 0
+    pba: int = 0x800
+
+
+@dataclass(frozen=True, slots=True)
+class PciSpec:
+    """What the configuration space of a PCI function says. An id that is None is the model's own.
+
+    BARs and capabilities are for the model "none"; a model that knows its device brings its own.
+    """
+
+    vendor: int | None = None
+    device: int | None = None
+    subsystem_vendor: int | None = None
+    subsystem: int | None = None
+    class_code: int | None = None  #: 24 bits: class, subclass, programming interface
+    revision: int | None = None
+    bars: tuple[BarSpec, ...] = ()
+    msi: int = 0  #: how many MSI vectors, 0 for no such capability
+    msix: MsixSpec | None = None
+    express: bool = False  #: PCI Express: 4 KiB of configuration space, function level reset
+    power_management: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSpec:
     """One device of the board. ``model`` names the class that behaves like it; ``parameters`` go to that class."""
 
@@ -43,6 +83,7 @@ class DeviceSpec:
     interrupts: tuple[InterruptSpec, ...] = ()
     has_reset: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
+    pci: PciSpec = field(default_factory=PciSpec)  #: only means something on bus "pci"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +106,7 @@ class Board:
     gic_version: int = 2
     list_registers: int = 4
     split_eoi: bool = True
-    #: What vCPUs execute unless the user says so: ``module:function``, called with the vCPU's number.
+    #: What vCPUs execute under `kvmvfio-emu run`: ``module:function``, called with the vCPU's number.
     guest: str = ""
     iommu: IommuSpec = field(default_factory=IommuSpec)
     devices: tuple[DeviceSpec, ...] = ()

@@ -10,7 +10,9 @@ from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.boards import BoardError
 from kvmvfio_emu.hw.devices import MODELS, Device, Line
+from kvmvfio_emu.hw.devices.pci import PciDevice
 from kvmvfio_emu.hw.gic import Gic
+from kvmvfio_emu.hw.pci import assign_bars
 
 
 class Machine:
@@ -26,6 +28,10 @@ class Machine:
         for spec in board.devices:
             try:
                 model = find_model(spec.model, known)
+                if spec.bus == "pci" and model is Device:  # "none": a function without behaviour, but with a header
+                    model = PciDevice
+                if issubclass(model, PciDevice) != (spec.bus == "pci"):
+                    raise BoardError(f"model {spec.model!r} is not for bus {spec.bus!r}")
             except BoardError as error:
                 raise BoardError(f"board {board.name}: device {spec.name}: {error}") from error
             lines = tuple(
@@ -33,6 +39,7 @@ class Machine:
                 for index, interrupt in enumerate(spec.interrupts)
             )
             self.devices[spec.name] = model(spec, lines, clock)
+        assign_bars(device.function for device in self.devices.values() if isinstance(device, PciDevice))
 
 
 def find_model(name: str, known: Mapping[str, type[Device] | str] = MODELS) -> type[Device]:

@@ -41,8 +41,6 @@ def boot(
     host = Host(Machine(board, clock, trace, models), profile, clock, trace)
     Kvm(host)
     host.modules["vfio"] = Vfio(host)
-    if board.guest:
-        host.guest_program = load_guest(board.guest)
     return host
 
 

@@ -112,7 +112,8 @@ def test_argsz_may_be_larger(v4: Client, argsz: int) -> None:
 )
 def test_start_other_than_0_or_count_other_than_1_is_einval(v4: Client, fields: dict[str, int]) -> None:
     control, nic = _machine(v4)
-    v4.refused("EINVAL", _set, v4, control, FORWARD, _dev_irq(80, fd=nic, argsz=0xFFFFFFFF) if not fields else _dev_irq(80, **{"argsz": 0xFFFFFFFF, "fd": nic, **fields}))
+    payload = _dev_irq(80, **{"argsz": 0xFFFFFFFF, "fd": nic, **fields})
+    v4.refused("EINVAL", _set, v4, control, FORWARD, payload)
 
 
 @pytest.mark.parametrize("pointer", BAD_POINTERS)

@@ -122,9 +122,7 @@ def test_deassign_of_what_is_not_there_is_enoent(client: Client, bell: Bell, oth
     ("size", "flags", "match", "rings"),
     [(4, 0, 0, 2), (0, 0, 0, 3), (2, 0, 0, 1), (4, DATAMATCH, 7, 1), (4, DATAMATCH, 8, 0), (8, 0, 0, 0)],
 )
-def test_guest_write_rings(
-    client: Client, vm: int, bell: Bell, size: int, flags: int, match: int, rings: int
-) -> None:
+def test_guest_write_rings(client: Client, vm: int, bell: Bell, size: int, flags: int, match: int, rings: int) -> None:
     def main(cpu: Cpu) -> Routine:
         yield write(0x1000, 7)
         yield write(0x1000, 9)

@@ -103,12 +103,8 @@ def test_limits_of_gsi_and_pin(routed: Client, gsi: int, pin: int) -> None:
     assert _set(routed, routed.vm(), _entry(gsi, pin=pin)) == 0
 
 
-@pytest.mark.parametrize(
-    ("routes", "pending"), [(None, 1 << 8), ([(8, 20)], 1 << 20), ([(9, 8)], 0), ([], 0)], ids=str
-)
-def test_table_says_where_an_irqfd_leads(
-    routed: Client, routes: list[tuple[int, int]] | None, pending: int
-) -> None:
+@pytest.mark.parametrize(("routes", "pending"), [(None, 1 << 8), ([(8, 20)], 1 << 20), ([(9, 8)], 0), ([], 0)], ids=str)
+def test_table_says_where_an_irqfd_leads(routed: Client, routes: list[tuple[int, int]] | None, pending: int) -> None:
     vm, vgic = routed.machine()
     routed.set_u32(vgic, DIST_REGS, 0xC08, 0xAAAAAAAA)  # edge: a pulse stays pending
     routed.set_u32(vgic, DIST_REGS, 0xC0C, 0xAAAAAAAA)

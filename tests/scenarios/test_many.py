@@ -6,10 +6,10 @@ import gc
 import os
 
 import pytest
-from scenarios.rig import DISK, DOORBELL, GSI, Assigned, Rig, Vm, fails
+from scenarios.rig import DISK, DIST, DOORBELL, GSI, Assigned, Rig, Vm, fails
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest import Cpu, Script, wait_for_interrupt, work, write
+from kvmvfio_emu.guest import Cpu, Script, read, wait_for_interrupt, work, write
 from kvmvfio_emu.guest.script import Routine
 
 V = GSI + 32
@@ -222,3 +222,40 @@ def test_forwarded_in_one_vm_and_an_irqfd_in_another() -> None:
         assert rig.dev.p() == "en AP"
         assert rig.serve() == V
         assert rig.dev.p() == "en I"
+
+
+def test_a_guest_that_exits_all_the_time_leaves_others_their_turn_and_time_goes_on() -> None:
+    """It polls the distributor, which the host emulates, for what another vCPU does and for what time brings."""
+    with Rig(vcpus=2, cpus=2, boot=False) as rig:
+        polls = 0
+        seen: list[str] = []
+
+        def poller(cpu: Cpu) -> Routine:
+            nonlocal polls
+            while not (yield read(DIST)) & 1:
+                polls += 1
+                assert polls < 10_000
+            seen.append("the other vCPU")
+            while not rig.dev.lines[0].level:
+                yield read(DIST)
+                polls += 1
+                assert polls < 10_000
+            seen.append("time")
+            while True:
+                yield work(1)
+
+        def writer(cpu: Cpu) -> Routine:
+            yield work(10)
+            yield from cpu.enable_gic()
+            while True:
+                yield work(1)
+
+        for guest, main in zip(rig.guests, (poller, writer), strict=True):
+            guest.model.program = Script(main)
+            guest.start()
+        rig.kernel.after(5000, lambda: rig.dev.line(True))
+        for _ in range(400):
+            for guest in rig.guests:
+                guest.slice()
+        assert seen == ["the other vCPU", "time"]
+        rig.dev.line(False)

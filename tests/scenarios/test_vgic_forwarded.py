@@ -36,15 +36,15 @@ def test_more_pending_interrupts_than_list_registers() -> None:
 
 
 def test_a_level_that_does_not_change_kicks_nobody() -> None:
-    with Rig(list_registers=1) as rig:
-        rig.guest.boot(50, 51)
-        rig.vm.irq_line(50, 1)
-        rig.vm.irq_line(51, 1)
+    with Rig(list_registers=2) as rig:
+        rig.guest.boot(50, 51, 52)
+        for spi in (50, 51, 52):
+            rig.vm.irq_line(spi, 1)
         rig.guest.slice(2)
-        assert rig.guest.lrs == ["50 pending EOI"]
+        assert rig.guest.lrs == ["50 pending EOI", "51 pending EOI"]
         rig.mark()
         rig.vm.irq_line(50, 1)
-        rig.vm.irq_line(51, 1)  # waits for a list register
+        rig.vm.irq_line(52, 1)  # waits for a list register
         assert rig.guest.model.forced is None
         assert rig.counts() == {}
 

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, RegionSpec
+from kvmvfio_emu.hw.boards.pci import read_pci
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 __all__ = ["BUSES", "MAX_SPI", "BoardError", "load", "names"]

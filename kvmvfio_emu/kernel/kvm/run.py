@@ -103,6 +103,7 @@ class RunCall:
             vcpu.run.exit_reason = uapi.KVM_EXIT_INTERNAL_ERROR
             vcpu.run.internal.suberror = uapi.KVM_INTERNAL_ERROR_EMULATION
             return 0
+        exits = 0
         while True:
             while vcpu.blocked or vcpu.powered_off:
                 yield Turn.BLOCKED
@@ -111,7 +112,11 @@ class RunCall:
             cause = yield from self._stay_in_guest()
             if isinstance(cause, Exit) and self._handle(cause):
                 return 0
+            vcpu.host.clock.advance(STEP_NS)  # exits take time too, else a guest that polls by them would stop it
             vcpu.host.settle()
+            exits += 1
+            if exits % SLICE == 0:
+                yield Turn.RUNNABLE
             if self._signalled():
                 raise self._interrupted()
 
