@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, RegionSpec
-from kvmvfio_emu.hw.boards.pci import read_pci
-from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, PciSpec, RegionSpec
+from kvmvfio_emu.hw.boards.pci import check_pci, read_pci
+from kvmvfio_emu.hw.boards.table import BoardError, Table
 
 __all__ = ["BUSES", "MAX_SPI", "BoardError", "load", "names"]
 
@@ -21,11 +21,6 @@ BUSES = ("platform", "amba", "pci")
 MAX_SPI = 987
 
 _HERE = os.path.dirname(__file__)
-
-
-class BoardError(KvmVfioEmuError):
-    """A board file cannot be used: unreadable, or it says something impossible. The text names file, device,
-    key."""
 
 
 def names() -> list[str]:
@@ -54,68 +49,10 @@ def load(name_or_path: str | os.PathLike[str]) -> Board:
         raise BoardError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BoardError(f"{path}: not TOML: {error}") from error
-    return _board(_Table(path, table))
+    return _board(Table(path, table))
 
 
-class _Table:
-    """A TOML table whose keys are taken out one by one, each checked; `close` refuses what is left."""
-
-    def __init__(self, where: str, table: dict[str, Any]) -> None:
-        self.where = where
-        self._left = dict(table)
-
-    def error(self, key: str, problem: str) -> BoardError:
-        return BoardError(f"{self.where}: {key}: {problem}")
-
-    def _take(self, key: str, kind: type, default: Any) -> Any:
-        if key not in self._left:
-            if default is None:
-                raise self.error(key, "missing")
-            return default
-        value = self._left.pop(key)
-        if type(value) is not kind:  # True is an int to isinstance
-            raise self.error(key, f"must be {_KINDS[kind]}, is {value!r}")
-        return value
-
-    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        value: int = self._take(key, int, default)
-        if not low <= value <= high:
-            raise self.error(key, f"{value} is not in {low}..{high}")
-        return value
-
-    def boolean(self, key: str, default: bool) -> bool:
-        value: bool = self._take(key, bool, default)
-        return value
-
-    def string(self, key: str, default: str | None = None) -> str:
-        value: str = self._take(key, str, default)
-        if default is None and not value:
-            raise self.error(key, "is empty")
-        return value
-
-    def items(self, key: str, kind: type, default: list[Any]) -> tuple[Any, ...]:
-        value = self._take(key, list, default)
-        for item in value:
-            if type(item) is not kind:
-                raise self.error(key, f"every item must be {_KINDS[kind]}, is {item!r}")
-        return tuple(value)
-
-    def table(self, key: str) -> dict[str, Any]:
-        value: dict[str, Any] = self._take(key, dict, {})
-        return value
-
-    def tables(self, key: str) -> list[_Table]:
-        return [_Table(f"{self.where}: {key}[{n}]", item) for n, item in enumerate(self.items(key, dict, []))]
-
-    def close(self) -> None:
-        for key in self._left:
-            raise self.error(key, "unknown key")
-
-
-_KINDS = {int: "an integer", bool: "true or false", str: "a string", list: "an array", dict: "a table"}
-
-
-def _board(table: _Table) -> Board:
+def _board(table: Table) -> Board:
     gic_version = table.integer("gic_version", 2, 3, 2)
     board = Board(
         name=table.string("name"),
@@ -125,14 +62,14 @@ def _board(table: _Table) -> Board:
         list_registers=table.integer("list_registers", 1, 64 if gic_version == 2 else 16, 4),
         split_eoi=table.boolean("split_eoi", True),
         guest=table.string("guest", ""),
-        iommu=_iommu(_Table(f"{table.where}: iommu", table.table("iommu"))),
+        iommu=_iommu(Table(f"{table.where}: iommu", table.table("iommu"))),
         devices=_devices(table),
     )
     table.close()
     return board
 
 
-def _iommu(table: _Table) -> IommuSpec:
+def _iommu(table: Table) -> IommuSpec:
     default = IommuSpec()
     iommu = IommuSpec(
         page_sizes=table.items("page_sizes", int, list(default.page_sizes)),
@@ -149,7 +86,7 @@ def _iommu(table: _Table) -> IommuSpec:
     return iommu
 
 
-def _devices(board: _Table) -> tuple[DeviceSpec, ...]:
+def _devices(board: Table) -> tuple[DeviceSpec, ...]:
     devices: list[DeviceSpec] = []
     spis: dict[int, str] = {}
     windows: list[tuple[RegionSpec, str]] = []
@@ -172,26 +109,32 @@ def _devices(board: _Table) -> tuple[DeviceSpec, ...]:
     return tuple(devices)
 
 
-def _device(name: str, table: _Table) -> DeviceSpec:
+def _device(name: str, table: Table) -> DeviceSpec:
+    bus = table.string("bus", "platform")
     device = DeviceSpec(
         name=name,
         model=table.string("model"),
         group=table.integer("group", 0, 0x7FFFFFFF),
-        bus=table.string("bus", "platform"),
-        driver=table.string("driver", "vfio-platform"),
+        bus=bus,
+        driver=table.string("driver", "vfio-pci" if bus == "pci" else "vfio-platform"),
         compatible=table.items("compatible", str, []),
         regions=tuple(_region(part) for part in table.tables("regions")),
         interrupts=tuple(_interrupt(part) for part in table.tables("interrupts")),
         has_reset=table.boolean("has_reset", False),
         parameters=table.table("parameters"),
+        pci=read_pci(Table(f"{table.where}: pci", table.table("pci"))) if bus == "pci" else PciSpec(),
     )
     if device.bus not in BUSES:
         raise table.error("bus", f"{device.bus!r} is none of {', '.join(BUSES)}")
+    if device.bus == "pci":
+        check_pci(device, table)
+    if (device.driver == "vfio-pci") != (device.bus == "pci") and device.driver in ("vfio-pci", "vfio-platform"):
+        raise table.error("driver", f"{device.driver} does not bind to bus {device.bus}")
     table.close()
     return device
 
 
-def _region(table: _Table) -> RegionSpec:
+def _region(table: Table) -> RegionSpec:
     region = RegionSpec(
         address=table.integer("address", 0, 2**64 - 1),
         size=table.integer("size", 1, 2**64),
@@ -207,7 +150,7 @@ def _region(table: _Table) -> RegionSpec:
     return region
 
 
-def _interrupt(table: _Table) -> InterruptSpec:
+def _interrupt(table: Table) -> InterruptSpec:
     interrupt = InterruptSpec(spi=table.integer("spi", 0, MAX_SPI), level=table.boolean("level", True))
     table.close()
     return interrupt

@@ -121,14 +121,15 @@ class ForwardControl:
     def _check_idle(self, desc: IrqDesc) -> None:
         policy = self.host.profile.forward_active
         active = self.host.irqs.is_active(desc)
+        requested = desc.handler is not None
         if policy == "allow":
-            if active or desc.disabled:
+            if active or (requested and desc.disabled):
                 self.host.event("forward_hazard", irq=desc.hwirq)  # the user's duty, so only noted
         elif policy == "strict" and active:
             raise KernelError(errno.EBUSY, "the physical interrupt is active")
-        elif policy == "armed" and desc.handler is not None:
+        elif policy == "armed" and requested:
             raise KernelError(errno.EBUSY, "signalling of the interrupt is set up")
-        elif policy == "again" and desc.handler is not None and (active or desc.disabled):
+        elif policy == "again" and requested and (active or desc.disabled):
             raise KernelError(errno.EAGAIN, "the physical interrupt is active or masked")
 
     def _deassign(self, device: external.VfioDevice, index: int, vgic: Vgic) -> None:

@@ -1,0 +1,69 @@
+"""Builds the C clients and runs them under the supervisor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvmvfio_emu import uapi
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "docs" / "examples"
+SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """``build(name, *flags)``: compile a client (or an example) against our headers; the path of the program."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    directory = tmp_path_factory.mktemp("clients")
+    directory.chmod(0o755)
+
+    def compile_(name: str, *flags: str) -> str:
+        source = next(path for path in (HERE / "clients" / f"{name}.c", EXAMPLES / f"{name}.c") if path.exists())
+        program = directory / "-".join((name, *(flag.strip("-") for flag in flags)))
+        if not program.exists():
+            command = [compiler, "-O1", "-Wall", "-I", str(uapi.include_dir()), *flags, "-o", str(program), str(source)]
+            subprocess.run([*command, "-lpthread"], check=True)
+        return str(program)
+
+    return compile_
+
+
+@pytest.fixture(scope="session")
+def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``supervised(*options, "--", *argv)``: what `kvmvfio-emu run` did; fails if files stayed open.
+
+    Skips where the host cannot do it at all (no user notification, or a seccomp profile that forbids it).
+    """
+
+    def run(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--report", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **kwargs)  # type: ignore[call-overload]
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "0 open files" in done.stderr, done.stderr
+        return done
+
+    probe = subprocess.run(
+        [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", "true"], capture_output=True, text=True, timeout=SECONDS
+    )
+    if probe.returncode and "seccomp" in probe.stderr:
+        pytest.skip(f"cannot supervise here: {probe.stderr.strip()}")
+    assert probe.returncode == 0, probe.stderr
+    return run
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> str:
+    """A path for a control socket, short enough for AF_UNIX."""
+    path = f"/tmp/kvmvfio-emu-{os.getpid()}.sock"
+    Path(path).unlink(missing_ok=True)
+    return path
