@@ -102,7 +102,7 @@ def _print(told: dict[str, Telling | None], arguments: argparse.Namespace) -> No
     for name, meaning in _MEANING.items():
         print(f"{name:<18}" + "".join(f"{counters[name]:>13}" for counters in columns.values()) + f"   {meaning}")
     print(
-        "\nCounted by the model, event by event. The guest's doorbell exit, which ends each round, is not shown above."
+        "\nCounted by the model, event by event. The guest's doorbell exit, which ends each round, is not in the table."
     )
 
 

@@ -127,13 +127,9 @@ class Vmm:
 
     def set_attr(self, device: int, group: int, attr: int, payload: bytes) -> None:
         """KVM_SET_DEVICE_ATTR; the payload is passed by address, as in C."""
-        data = uapi.ffi.new("char[]", payload)
-        address = int(uapi.ffi.cast("uintptr_t", data))
-        self.kernel.ioctl(
-            device,
-            uapi.KVM_SET_DEVICE_ATTR,
-            uapi.pack("struct kvm_device_attr", group=group, attr=attr, addr=address),
-        )
+        data = bytearray(payload)
+        attribute = uapi.pack("struct kvm_device_attr", group=group, attr=attr, addr=uapi.address(data))
+        self.kernel.ioctl(device, uapi.KVM_SET_DEVICE_ATTR, attribute)
 
     def has_attr(self, device: int, group: int, attr: int) -> bool:
         """KVM_HAS_DEVICE_ATTR: how a VMM learns what the kernel can do."""
@@ -150,7 +146,7 @@ class Vmm:
         self.kernel.ioctl(self.device, uapi.VFIO_DEVICE_GET_REGION_INFO, info)
         region = uapi.view("struct vfio_region_info", info)
         self.registers = self.kernel.mmap(self.device, region.size, offset=region.offset)
-        address = int(uapi.ffi.cast("uintptr_t", uapi.ffi.from_buffer(self.registers)))
+        address = uapi.address(memoryview(self.registers))
         slot = uapi.pack(
             "struct kvm_userspace_memory_region",
             slot=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.eventfds import eventfd_key
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 _WINDOW = 1024
 
 
+#: All that exist: after fork the child has another memory, so its kernels serve it as another process.
+_tasks: WeakSet[LocalTask] = WeakSet()
+
+
+def _forked() -> None:
+    for task in _tasks:
+        task.mm = UserMemory(os.getpid())
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class LocalTask(Task):
     """This process. A user pointer is an address, or a buffer object that was handed over as such."""
 
@@ -29,11 +42,7 @@ class LocalTask(Task):
         self.interrupted = False  #: a signal ended a blocking wait
         self._host = host
         self._descriptors = descriptors
-        # After fork the child has another memory, so the kernel serves it as another process.
-        os.register_at_fork(after_in_child=self._forked)
-
-    def _forked(self) -> None:
-        self.mm = UserMemory(os.getpid())
+        _tasks.add(self)
 
     # -- memory -----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from .constants import *  # noqa: F403 - the list is constants.__all__
 from .headers import include_dir
 from .ioctls import IOCTLS, KINDS, Ioctl, ioctl_name
 
-__all__ = ["IOCTLS", "KINDS", "Ioctl", "constants", "ffi", "include_dir", "ioctl_name", "pack", "sizeof", "view"]
+__all__ = ["IOCTLS", "KINDS", "Ioctl", "address", "constants", "ffi", "include_dir", "ioctl_name", "pack", "sizeof", "view"]
 __all__ += constants.__all__
 
 
@@ -37,6 +37,11 @@ def view(ctype: str, buffer: bytearray | memoryview | bytes) -> Any:
     if len(buffer) < sizeof(ctype):
         raise ValueError(f"{len(buffer)} bytes are no {ctype}, which has {sizeof(ctype)}")
     return ffi.from_buffer(ctype + " *", buffer)
+
+
+def address(buffer: bytearray | memoryview) -> int:
+    """Where ``buffer`` lies in memory, for a struct's pointer field. Keep the buffer alive, and at its size."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
 
 
 def pack(ctype: str, **fields: int) -> bytearray:

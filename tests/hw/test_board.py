@@ -257,7 +257,7 @@ def test_a_model_given_to_the_machine() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("nothing", "no model 'nothing'; known: none, xgmac, or module:Class"),
+        ("nothing", "no model 'nothing'; known: edu, none, xgmac, or module:Class"),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),
         (":Thing", "cannot import ''"),
         (f"{__name__}:Thing", "has no 'Thing'"),

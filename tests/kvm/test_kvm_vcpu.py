@@ -237,3 +237,7 @@ def test_read_and_write_are_einval(client: Client, vm: int, vcpu: int, control: 
     call: Callable[..., object] = getattr(client.kernel, operation)
     for fd in (client.kvm, vm, vcpu, control):
         client.refused("EINVAL", call, fd, 8 if operation == "read" else b"x")
+
+
+def test_a_second_kvm_run_waits_for_the_first(client: Client) -> None:
+    """Models the vCPU's mutex: the second call starts when the first has returned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.eventfds import eventfd_key
@@ -23,6 +24,8 @@ _PIDFD_THREAD = os.O_EXCL  # Linux 6.9: a pidfd of any thread, not only of a lea
 _SYS_PIDFD_GETFD = 438
 _PAGE = 4096
 _PATH_MAX = 4096
+#: Seconds between two looks at the pending signals of a thread in KVM_RUN: each costs as much as a whole ioctl.
+_LOOK_AGAIN = 0.001
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,6 +49,7 @@ class TargetTask(Task):
         self.mm = UserMemory(tid)
         self.notification = 0  #: id of the call that is being served
         self._pidfd = -1
+        self._looked = 0.0
         self._host = host
         self._descriptors = descriptors
         self._listener = listener
@@ -121,6 +125,10 @@ class TargetTask(Task):
 
     def signal_pending(self, blocked: int | None = None) -> bool:
         """Whether a signal waits that is not in ``blocked`` (a mask, bit 0 is signal 1; None: the thread's own)."""
+        now = time.monotonic()
+        if blocked is None and now - self._looked < _LOOK_AGAIN:
+            return False  # an unblocked signal of a waiting thread is not missed, only seen a little later
+        self._looked = now
         try:
             status = self._status()
         except OSError:

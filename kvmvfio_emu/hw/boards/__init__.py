@@ -7,7 +7,6 @@ Boards in this directory are loaded by name, others by path.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, PciSpec, RegionSpec
 from kvmvfio_emu.hw.boards.pci import check_pci, read_pci

@@ -41,7 +41,7 @@ class RunCall:
         self.error: KernelError | None = None
         self.failed = False
         self._loop = self._run()
-        vcpu.call = self
+        vcpu.calls.append(self)
         vcpu.host.scheduler.add(self)
 
     @property
@@ -66,7 +66,8 @@ class RunCall:
     def interrupt(self) -> None:
         """A signal arrived: KVM_RUN returns EINTR now, wherever it is."""
         if not self.done:
-            self._leave_guest()
+            if self.vcpu.call is self:
+                self._leave_guest()
             self.error = self._interrupted()
             self._end()
 
@@ -77,8 +78,9 @@ class RunCall:
 
     def _end(self) -> None:
         self._loop.close()
-        self.vcpu.call = None
-        self.vcpu.blocked = False
+        if self.vcpu.call is self:
+            self.vcpu.blocked = False
+        self.vcpu.calls.remove(self)
         self.vcpu.host.scheduler.remove(self)
         self._file.put()
 
@@ -95,6 +97,8 @@ class RunCall:
 
     def _run(self) -> Generator[Turn, None, int]:
         vcpu = self.vcpu
+        while vcpu.call is not self:  # another thread runs it and has its mutex, which is waited for, killably
+            yield Turn.BLOCKED
         self._complete_mmio()
         if self._signalled():
             raise self._interrupted()

@@ -36,7 +36,7 @@ class Vcpu:
         self.initialized = False  #: KVM_ARM_VCPU_INIT was called
         self.powered_off = False
         self.has_run = False
-        self.call: RunCall | None = None  #: the KVM_RUN in progress
+        self.calls: list[RunCall] = []  #: KVM_RUNs: the one in progress, then those that wait for it
         self.in_guest = False  #: loaded on its CPU, executing guest code
         self.blocked = False  #: in WFI
         self.forced: str | None = None  #: why the guest must be left at the next boundary
@@ -61,7 +61,12 @@ class Vcpu:
     @property
     def running(self) -> bool:
         """Whether a KVM_RUN is in progress (the vCPU's mutex is taken)."""
-        return self.call is not None
+        return bool(self.calls)
+
+    @property
+    def call(self) -> RunCall | None:
+        """The KVM_RUN in progress."""
+        return self.calls[0] if self.calls else None
 
     def kick(self) -> None:
         """Make it look at its interrupts soon: wake it, or take it out of the guest. Models kvm_vcpu_kick."""
