@@ -55,7 +55,8 @@ class Loop:
         self._extra: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._epoll.register(listener.fd, select.EPOLLIN)
-        self._epoll.register(host.poller.fileno(), select.EPOLLIN)
+        self._poller_fd = host.poller.fileno()
+        self._epoll.register(self._poller_fd, select.EPOLLIN)
         self._looked = 0.0
         self.failures = 0  #: calls that we answered EIO since a handler of ours failed
 
@@ -71,11 +72,12 @@ class Loop:
 
     def serve(self) -> None:
         """Run until the listener has nobody left to tell of."""
-        runnable = False
+        runnable = False  # a guest can go on at once
         while True:
             ready = dict(self._epoll.poll(0 if runnable else _PARKED_MS / 1000 if self._parked else -1))
             # Closes first: the event of a close is there before the next call of whoever closed.
-            self._host.settle()
+            if self._poller_fd in ready or self._host.poller.stashed:
+                self._host.settle()
             events = ready.get(self._listener.fd, 0)
             if events & select.EPOLLIN:
                 notification = self._listener.receive()
@@ -85,8 +87,10 @@ class Loop:
                 break
             for fd in ready.keys() & self._extra.keys():
                 self._extra[fd]()
-            runnable = self._advance()
-            self._host.sync_mirrors()
+            if self._parked:
+                runnable = self._advance()
+            if self._host.mirrors:
+                self._host.sync_mirrors()
         self._abandon()
 
     def close(self) -> None:
@@ -102,15 +106,10 @@ class Loop:
         if owed is not None and owed[:2] == (number, arguments):
             self._answer(notification, owed[2])  # interrupted and restarted: it was done already
             return
-        try:
-            task = self._tasks.find(tid, identifier)
-        except (OSError, KernelError):
-            return  # killed meanwhile: nobody waits
-        self._host.current = task
         if self._host.mirrors:
             self._host.sync_mirrors()
         try:
-            reply = self._handlers[number](task, arguments)
+            reply = self._execute(notification)
             if isinstance(reply, RunCall):
                 self._parked[identifier] = (reply, tid)
                 return
@@ -118,12 +117,27 @@ class Loop:
         except KernelError as error:
             self._host.event("errno", errno=error.errno, reason=error.reason)
             self._answer(notification, -error.errno)
+        except ProcessLookupError:
+            pass  # killed meanwhile: nobody waits
         except OSError as error:
             self._answer(notification, -(error.errno or errno.EIO))
         except Exception:
             self._failed(notification)
         finally:
-            self._host.settle()
+            if self._host.work.waiting:
+                self._host.settle()
+
+    def _execute(self, notification: Notification) -> Reply | RunCall:
+        identifier, tid, number, arguments = notification
+        handler = self._handlers[number]
+        task = self._host.current = self._tasks.find(tid, identifier)
+        try:
+            return handler(task, arguments)
+        except ProcessLookupError:
+            # What we knew under that number was another thread, which is gone; nothing was done yet.
+            self._tasks.forget(tid)
+            task = self._host.current = self._tasks.find(tid, identifier)
+            return handler(task, arguments)
 
     def _reply(self, notification: Notification, reply: Reply) -> None:
         if isinstance(reply, Continue):
@@ -159,8 +173,6 @@ class Loop:
 
     def _advance(self) -> bool:
         """A slice for each KVM_RUN in progress. False when all of them wait."""
-        if not self._parked:
-            return False
         self._look_for_dead()
         try:
             runnable = self._host.scheduler.round() or self._host.clock.jump()

@@ -35,6 +35,7 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._response = bytearray(_RESPONSE.size)
         try:
             # The target's CPU is handed to us and back: half the cost of a call (Linux 6.6).
             fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)
@@ -56,12 +57,12 @@ class Listener:
 
     def pass_on(self, identifier: int) -> bool:
         """Let the real kernel execute the call. False when nobody waits for it any more."""
-        return self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
+        return self._send(identifier, 0, 0, _CONTINUE)
 
     def answer(self, identifier: int, value: int) -> bool:
         """The call returns ``value`` (>= 0, or -errno). False when nobody waits for it any more."""
         error = value if -4096 < value < 0 else 0
-        return self._send(_RESPONSE.pack(identifier, 0 if error else value, error, 0))
+        return self._send(identifier, 0 if error else value, error, 0)
 
     def add_fd(self, identifier: int, fd: int, *, cloexec: bool, answer: bool = False) -> int:
         """Give the caller a copy of ``fd``, and with ``answer`` return it from the call at once.
@@ -81,9 +82,10 @@ class Listener:
             return False
         return True
 
-    def _send(self, response: bytes) -> bool:
+    def _send(self, identifier: int, value: int, error: int, flags: int) -> bool:
+        _RESPONSE.pack_into(self._response, 0, identifier, value, error, flags)
         try:
-            fcntl.ioctl(self.fd, _SEND, bytearray(response))
+            fcntl.ioctl(self.fd, _SEND, self._response)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise

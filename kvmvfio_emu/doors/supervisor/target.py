@@ -39,12 +39,15 @@ class TargetTask(Task):
 
     def __init__(self, tid: int, host: Host, descriptors: Descriptors, listener: Listener) -> None:
         self.tid = tid
-        self.proc = os.open(f"/proc/{tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.proc = os.open(f"/proc/{tid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise ProcessLookupError(errno.ESRCH, f"thread {tid} is gone") from None
         try:
             status = self._status()
-        except BaseException:
+        except OSError:
             os.close(self.proc)
-            raise
+            raise ProcessLookupError(errno.ESRCH, f"thread {tid} is gone") from None
         self.tgid = int(status[b"Tgid"])
         self.mm = UserMemory(tid)
         self.notification = 0  #: id of the call that is being served
@@ -88,8 +91,10 @@ class TargetTask(Task):
         """As `Task`."""
         try:
             status = os.stat(f"fd/{fd}", dir_fd=self.proc)
-        except OSError as error:
-            raise KernelError(errno.EBADF, f"descriptor {fd}: {error.strerror}") from None
+        except OSError:
+            if not self.alive():
+                raise ProcessLookupError(errno.ESRCH, f"thread {self.tid} is gone") from None
+            raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
         return self._host.inodes.get((status.st_dev, status.st_ino))
 
     def eventfd(self, fd: int) -> EventFd:

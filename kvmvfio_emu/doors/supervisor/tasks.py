@@ -27,12 +27,11 @@ class Tasks:
         self._memory: dict[int, UserMemory] = {}
 
     def find(self, tid: int, notification: int) -> TargetTask:
-        """The task of thread ``tid``, which waits in call ``notification``. OSError when it is gone."""
-        task = self._tasks.get(tid)
-        if task is None or not task.alive():
-            if task is not None:
-                self.forget(tid)
-            task = self._adopt(tid)
+        """The task of thread ``tid``, which waits in call ``notification``. ProcessLookupError when it is gone.
+
+        A number that is in use again for another thread shows when the task's descriptors are looked up.
+        """
+        task = self._tasks.get(tid) or self._adopt(tid)
         task.notification = notification
         # Any thread of a process reaches its memory; the one that is calling is surely there.
         task.mm.pid = tid
