@@ -294,11 +294,11 @@ class Client:
             self.ioctl(container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
         return group
 
-    def device(self, name: str = NIC) -> int:
-        """A VFIO device."""
-        spec = next(spec for spec in self.host.machine.board.devices if spec.name == name)
-        request = uapi.VFIO_GROUP_GET_DEVICE_FD
-        return int(self.ioctl(self.group(spec.group), request, bytearray(name.encode() + b"\0")))
+    def device(self, name: str = NIC, group: int | None = None) -> int:
+        """A VFIO device; of an open ``group``, or its group is opened, too."""
+        if group is None:
+            group = self.group(next(one.group for one in self.host.machine.board.devices if one.name == name))
+        return int(self.ioctl(group, uapi.VFIO_GROUP_GET_DEVICE_FD, bytearray(name.encode() + b"\0")))
 
     def set_irqs(self, device: int, action: int, eventfd: int, index: int = 0) -> None:
         """VFIO_DEVICE_SET_IRQS with one eventfd, -1 for none."""

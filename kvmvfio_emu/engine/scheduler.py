@@ -24,10 +24,11 @@ class Call(Protocol):
 class Scheduler:
     """All calls in progress, each given a slice in turn."""
 
-    __slots__ = ("calls",)
+    __slots__ = ("calls", "slice")
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.slice = 64  #: how many operations a call may do before others get their turn
 
     def add(self, call: Call) -> None:
         """A call begins."""

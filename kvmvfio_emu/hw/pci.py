@@ -184,6 +184,12 @@ class PciFunction:
         at = self.find(caps.PM)
         return self._data[at + caps.PM_CONTROL] & caps.PM_STATE if at else 0
 
+    def wake(self) -> None:
+        """Back to D0."""
+        if self.power_state:
+            at = self.find(caps.PM) + caps.PM_CONTROL
+            self.write(at, 2, self.read(at, 2) & ~caps.PM_STATE)
+
     @property
     def resets_by_power(self) -> bool:
         """Whether coming back from D3hot resets it."""

@@ -72,6 +72,25 @@ class Profile:
     device_feature: bool = False
     #: VFIO_DEVICE_SET_IRQS on platform devices bounds start and count, and copies count elements (else one).
     irq_set_range_checked: bool = False
+    #: Bytes that VFIO_DEVICE_GET_INFO answers on PCI devices at most, 16 at least: 16, 20 (those 4 whole or not at
+    #: all) or 24 (as many as argsz allows).
+    pci_device_info_size: int = 16
+    #: The BAR of the MSI-X table can be mapped whole, and its region says so (capability MSIX_MAPPABLE).
+    pci_msix_mappable: bool = False
+    #: A memory BAR smaller than a page can be mapped (it has the page for itself).
+    pci_small_bar_mappable: bool = False
+    #: read and write of a memory BAR are EIO while the user has memory decoding off (else they reach the bus).
+    pci_memory_checked: bool = False
+    #: The INTx handler is installed once, with or without a trigger; a bad new trigger leaves the old one.
+    pci_intx_steady: bool = False
+    #: SET_IRQS on MSI and MSI-X in use is EINVAL beyond the allocated vectors (else those are passed over).
+    pci_msi_range_checked: bool = True
+    #: Loopback of ERR and REQ without an eventfd is EINVAL, and count 0 removes it (else 0, and it is signalled).
+    pci_notice_checked: bool = False
+    #: The ERR and REQ triggers ignore descriptors below -1 (else EINVAL).
+    pci_notice_ignores_bad_fd: bool = False
+    #: VFIO_DEVICE_IOEVENTFD works.
+    pci_ioeventfd: bool = False
 
     def capability(self, name: str) -> int:
         """The answer to KVM_CHECK_EXTENSION for ``name`` (a KVM_CAP_* constant's name)."""

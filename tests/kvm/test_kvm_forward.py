@@ -315,12 +315,14 @@ def test_vm_that_goes_completes_what_is_active(ready: Ready) -> None:
     assert not ready.client.host.irqs.descs[16].forwarded
 
 
-def test_device_closed_first_then_deassigned_by_a_new_descriptor(ready: Ready) -> None:
-    group = ready.client.host.modules["vfio"].groups[1]
-    ready.forward(ASSIGN)
-    ready.client.close(ready.nic)
-    ready.refused("EBADF", DEASSIGN)
-    assert group.devices[NIC].external_users == 1
+def test_closed_device_is_ebadf_but_a_new_descriptor_of_it_deassigns(client: Client) -> None:
+    control, group = client.kvm_vfio(client.machine()[0]), client.group()
+    nic = client.device(NIC, group)
+    client.forward(control, ASSIGN, nic)
+    client.close(nic)
+    client.refused("EBADF", client.forward, control, DEASSIGN, nic)
+    client.forward(control, DEASSIGN, client.device(NIC, group))
+    assert not client.host.irqs.descs[16].forwarded
 
 
 def test_driver_unbind_waits_for_deassign(ready: Ready) -> None:

@@ -58,6 +58,8 @@ class Loop:
         self._poller_fd = host.poller.fileno()
         self._epoll.register(self._poller_fd, select.EPOLLIN)
         self._looked = 0.0
+        # Between two slices a call of another thread may wait for us, so a slice must not cost more than a call.
+        host.scheduler.slice = 2
         self.failures = 0  #: calls that we answered EIO since a handler of ours failed
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
     from kvmvfio_emu.kernel.task import Task
 
-#: Guest operations in one slice, after which others get their turn.
-SLICE = 64
-
 
 class RunCall:
     """One KVM_RUN in progress. `advance` gives it a slice; `result` (or `error`) is there when it is `DONE`.
@@ -119,7 +116,7 @@ class RunCall:
             vcpu.host.clock.advance(STEP_NS)  # exits take time too, else a guest that polls by them would stop it
             vcpu.host.settle()
             exits += 1
-            if exits % SLICE == 0:
+            if exits % vcpu.host.scheduler.slice == 0:
                 yield Turn.RUNNABLE
             if self._signalled():
                 raise self._interrupted()
@@ -165,7 +162,7 @@ class RunCall:
         interface = vcpu.interface
         assert program is not None
         while True:
-            for _ in range(SLICE):
+            for _ in range(vcpu.host.scheduler.slice):
                 if interface.maintenance:
                     return "maint"
                 if vcpu.forced is not None:

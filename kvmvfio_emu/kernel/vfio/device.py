@@ -86,6 +86,9 @@ class VfioDevice:
     def disable(self) -> None:
         """The last close."""
 
+    def request(self) -> None:
+        """The bound driver wants to let go, and somebody holds the device: ask for it. By default nobody is told."""
+
     # -- registers ---------------------------------------------------------------------------------
 
     @property

@@ -10,12 +10,14 @@ from kvmvfio_emu.kernel.vfio.bus import VFIO_DRIVERS, BusDevice, enumerate_devic
 from kvmvfio_emu.kernel.vfio.container import Container, ContainerFile
 from kvmvfio_emu.kernel.vfio.device import VfioDevice, VfioDeviceFile
 from kvmvfio_emu.kernel.vfio.group import VfioGroup
+from kvmvfio_emu.kernel.vfio.pci import VfioPciDevice
 from kvmvfio_emu.kernel.vfio.platform import VfioPlatformDevice
 
 #: What each VFIO driver makes of a device that is bound to it.
 DRIVERS: dict[str, type[VfioDevice]] = {
     "vfio-platform": VfioPlatformDevice,
     "vfio-amba": VfioPlatformDevice,
+    "vfio-pci": VfioPciDevice,
 }
 
 
@@ -55,11 +57,13 @@ class Vfio:
         """Unbind the driver of device ``name``.
 
         False while that is blocked: somebody holds the VFIO device, and in Linux the write to sysfs would not
-        return. It completes by itself when the last holder goes; call again to ask.
+        return. It completes by itself when the last holder goes; call again to ask. Each call asks the holder for
+        the device, as Linux does at once and then every ten seconds.
         """
         device = self._device(name)
         vfio_device = self._vfio_device(device)
         if name in self.unbinding:
+            self.unbinding[name].request()
             return False
         if vfio_device is None:
             device.driver = ""
@@ -67,6 +71,8 @@ class Vfio:
         self.unbinding[name] = vfio_device
         self.host.event("driver_unbind", device=name, driver=device.driver)
         vfio_device.put()
+        if name in self.unbinding:
+            vfio_device.request()
         return name not in self.unbinding
 
     def device_gone(self, vfio_device: VfioDevice) -> None:

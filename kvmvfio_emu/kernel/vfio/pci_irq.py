@@ -10,7 +10,6 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.hw import pci as regs
 from kvmvfio_emu.hw import pci_caps as caps
 from kvmvfio_emu.kernel.errors import KernelError
-from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.task import UserPtr
 
 if TYPE_CHECKING:
@@ -218,15 +217,6 @@ def _notice_trigger(request: _Request) -> None:
             device.set_notice(index, None)
         elif not profile.pci_notice_ignores_bad_fd:
             raise KernelError(errno.EINVAL, f"{fd} is no descriptor, and only -1 removes")
-
-
-def put_notice(notices: dict[int, EventFd], index: int, eventfd: EventFd | None) -> None:
-    """Replace the eventfd of ``index``."""
-    old = notices.pop(index, None)
-    if eventfd is not None:
-        notices[index] = eventfd
-    if old is not None:
-        old.put()
 
 
 _HANDLERS = {

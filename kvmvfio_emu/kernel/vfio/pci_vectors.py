@@ -58,8 +58,9 @@ class Vectors:
         function.messages.enable(_KIND[index], count)
 
     def _set_block(self, start: int, fds: list[int]) -> None:
-        if self._device.host.profile.pci_msi_range_checked:
-            self.check_range(start, len(fds))
+        checked = self._device.host.profile.pci_msi_range_checked
+        if checked and (start >= self.allocated or start + len(fds) > self.allocated):
+            raise KernelError(errno.EINVAL, f"vectors {start} + {len(fds)}: {self.allocated} are allocated")
         for vector, fd in enumerate(fds, start):
             try:
                 self._set(vector, fd)
@@ -67,11 +68,6 @@ class Vectors:
                 for done in range(start, vector + 1):
                     self._set(done, -1)
                 raise
-
-    def check_range(self, start: int, count: int) -> None:
-        """EINVAL for vectors that were not allocated."""
-        if start >= self.allocated or start + count > self.allocated:
-            raise KernelError(errno.EINVAL, f"vectors {start} + {count}: {self.allocated} are allocated")
 
     def _set(self, vector: int, fd: int) -> None:
         old = self.triggers.pop(vector, None)
