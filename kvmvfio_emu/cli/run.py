@@ -85,5 +85,6 @@ def _report(host: Host) -> None:
 def _die_of(number: int) -> None:
     """End by the signal that the program ended by, so that our parent sees the same."""
     sys.stdout.flush()
-    signal.signal(number, signal.SIG_DFL)
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -19,7 +19,19 @@ from .constants import *  # noqa: F403 - the list is constants.__all__
 from .headers import include_dir
 from .ioctls import IOCTLS, KINDS, Ioctl, ioctl_name
 
-__all__ = ["IOCTLS", "KINDS", "Ioctl", "address", "constants", "ffi", "include_dir", "ioctl_name", "pack", "sizeof", "view"]
+__all__ = [
+    "IOCTLS",
+    "KINDS",
+    "Ioctl",
+    "address",
+    "constants",
+    "ffi",
+    "include_dir",
+    "ioctl_name",
+    "pack",
+    "sizeof",
+    "view",
+]
 __all__ += constants.__all__
 
 

@@ -231,11 +231,7 @@ class Memory(RegisterBank):
 COVERED = {register.offset + n for register in Memory() for n in range(register.size)}
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 24), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)), min_size=1
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 24), st.sampled_from((1, 2, 4, 8)), st.integers(0, 2**64 - 1)), min_size=1))
 def test_any_access_matches_a_byte_array(accesses: list[tuple[int, int, int]]) -> None:
     bank, reference = Memory(), bytearray(40)
     for offset, size, value in accesses:

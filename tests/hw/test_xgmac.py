@@ -143,9 +143,7 @@ def test_the_address_that_firmware_left() -> None:
     assert (bench.read(0x44), bench.read(0x40)) == (0x33221102, 0x5F44)
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"mac": "02:11:22:33:44"}, {"mac": 5}, {"loopback": 1}, {"speed": 10}]
-)
+@pytest.mark.parametrize("parameters", [{"mac": "02:11:22:33:44"}, {"mac": 5}, {"loopback": 1}, {"speed": 10}])
 def test_parameters_that_make_no_sense(parameters: dict[str, Any]) -> None:
     with pytest.raises(BoardError, match=f"device mac: .*{next(iter(parameters))}"):
         Bench(**parameters)
@@ -290,11 +288,7 @@ def test_a_long_frame_takes_both_buffers_and_several_descriptors(bench: Bench) -
     bench.memory.put(RX_RING, reg.OWN, 30 | 20 << 16, BUFFERS, BUFFERS + 0x200)
     buffer = bench.rx(1)
     bench.device.receive(frame)
-    got = (
-        bench.memory.read(BUFFERS, 30)
-        + bench.memory.read(BUFFERS + 0x200, 20)
-        + bench.memory.read(buffer, 26)
-    )
+    got = bench.memory.read(BUFFERS, 30) + bench.memory.read(BUFFERS + 0x200, 20) + bench.memory.read(buffer, 26)
     assert got == frame
     first, last = bench.memory.words(RX_RING)[0], bench.memory.words(RX_RING + 16)[0]
     assert first == reg.RX_FIRST

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,13 +20,14 @@ SECONDS = 60
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def build(request: pytest.FixtureRequest) -> Callable[..., str]:
     """``build(name, *flags)``: compile a client (or an example) against our headers; the path of the program."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
-    directory = tmp_path_factory.mktemp("clients")
-    directory.chmod(0o755)
+    directory = Path(tempfile.mkdtemp(prefix="kvmvfio-emu-clients-"))
+    directory.chmod(0o755)  # and nothing above it is private, as pytest's own directory is: "nobody" runs them, too
+    request.addfinalizer(lambda: shutil.rmtree(directory))
 
     def compile_(name: str, *flags: str) -> str:
         source = next(path for path in (HERE / "clients" / f"{name}.c", EXAMPLES / f"{name}.c") if path.exists())
@@ -53,7 +55,10 @@ def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     probe = subprocess.run(
-        [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", "true"], capture_output=True, text=True, timeout=SECONDS
+        [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", "true"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
     )
     if probe.returncode and "seccomp" in probe.stderr:
         pytest.skip(f"cannot supervise here: {probe.stderr.strip()}")

@@ -105,7 +105,15 @@ def test_as_an_unprivileged_user(build: Build, supervised: Run) -> None:
         pytest.skip("we are unprivileged already")
     python = shutil.which("python3", path="/usr/bin") or sys.executable
     probe = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", "import kvmvfio_emu, cffi, construct"],
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            python,
+            "-c",
+            "import kvmvfio_emu, cffi, construct",
+        ],
         env=with_package_on_path(),
         capture_output=True,
     )

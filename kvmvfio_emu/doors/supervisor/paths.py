@@ -1,0 +1,169 @@
+"""The trapped calls on paths: opening, stat, access, readlink of what the emulated kernel shows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu.doors.supervisor.reply import CONTINUE, NewFd, Reply, Value
+from kvmvfio_emu.doors.supervisor.statbuf import pack_stat, pack_statx
+from kvmvfio_emu.doors.supervisor.vfs import AT_FDCWD, Vfs
+
+from kvmvfio_emu.kernel.errors import KernelError
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.doors.descriptors import Descriptors
+    from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.host import Host
+
+_AT_SYMLINK_NOFOLLOW = 0x100
+_O_PATH = 0o10000000
+_CREATES = os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_FD_LINK = re.compile(rb"/(?:proc/(?:self|thread-self|(\d+))|dev)/fd/(\d+)")
+#: Device numbers as udev sees them; groups get dynamic ones from VFIO's own major.
+_NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196)}
+_VFIO_MAJOR = 511
+
+Arguments = tuple[int, ...]
+
+
+class PathCalls:
+    """The handlers, by the name of their system call. Paths that are not owned go on to the real kernel."""
+
+    def __init__(self, host: Host, descriptors: Descriptors, vfs: Vfs) -> None:
+        self._host = host
+        self._descriptors = descriptors
+        self._vfs = vfs
+        self.handlers: dict[str, Callable[[TargetTask, Arguments], Reply]] = {
+            "open": lambda task, a: self._open(task, AT_FDCWD, a[0], a[1]),
+            "creat": lambda task, a: self._open(task, AT_FDCWD, a[0], os.O_CREAT | os.O_WRONLY | os.O_TRUNC),
+            "openat": lambda task, a: self._open(task, _signed(a[0]), a[1], a[2]),
+            "openat2": lambda task, a: self._open(task, _signed(a[0]), a[1], _how(task, a[2])),
+            "stat": lambda task, a: self._stat(task, AT_FDCWD, a[0], a[1], follow=True),
+            "lstat": lambda task, a: self._stat(task, AT_FDCWD, a[0], a[1], follow=False),
+            "newfstatat": lambda task, a: self._stat(task, _signed(a[0]), a[1], a[2], follow=_follows(a[3])),
+            "statx": lambda task, a: self._stat(task, _signed(a[0]), a[1], a[4], follow=_follows(a[2]), extended=True),
+            "access": lambda task, a: self._access(task, AT_FDCWD, a[0], a[1], follow=True),
+            "faccessat": lambda task, a: self._access(task, _signed(a[0]), a[1], a[2], follow=True),
+            "faccessat2": lambda task, a: self._access(task, _signed(a[0]), a[1], a[2], follow=_follows(a[3])),
+            "readlink": lambda task, a: self._readlink(task, AT_FDCWD, a[0], a[1], a[2]),
+            "readlinkat": lambda task, a: self._readlink(task, _signed(a[0]), a[1], a[2], a[3]),
+        }
+
+    # -- opening ----------------------------------------------------------------------------------------------
+
+    def _open(self, task: TargetTask, dirfd: int, path: int, flags: int) -> Reply:
+        follow = not flags & os.O_NOFOLLOW
+        virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
+        if virtual is None:
+            return CONTINUE
+        cloexec = bool(flags & os.O_CLOEXEC)
+        if self._vfs.is_node(virtual) and not flags & _O_PATH:
+            if flags & os.O_DIRECTORY:
+                raise OSError(errno.ENOTDIR, "a device node is no directory")
+            if flags & os.O_CREAT and flags & os.O_EXCL:
+                raise OSError(errno.EEXIST, "the device node exists")
+            return NewFd(self._descriptors.install(self._host.open(virtual)), cloexec)
+        self._check_exists(virtual)
+        if not flags & _O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & _CREATES):
+            os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
+            raise OSError(errno.EACCES, "the emulated sysfs is read-only")
+        return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def _stat(
+        self, task: TargetTask, dirfd: int, path: int, buffer: int, *, follow: bool, extended: bool = False
+    ) -> Reply:
+        virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
+        if virtual is None:
+            return CONTINUE
+        result = self._status(virtual, follow=follow)
+        task.mm.write(buffer, pack_statx(result) if extended else pack_stat(result))
+        return Value(0)
+
+    def _status(self, virtual: str, *, follow: bool) -> os.stat_result:
+        self._check_exists(virtual)
+        real = os.stat(self._vfs.mirror(virtual), follow_symlinks=follow)
+        mode, device = real.st_mode, 0
+        if self._vfs.is_node(virtual):
+            # Readable and writable for all: whoever may run us may use our kernel.
+            mode, device = stat.S_IFCHR | 0o666, self._device_number(virtual)
+        elif stat.S_ISREG(mode):
+            mode = stat.S_IFREG | 0o444
+        fields = list(real)[:10]
+        fields[stat.ST_MODE], fields[stat.ST_UID], fields[stat.ST_GID] = mode, 0, 0
+        extra = {name: getattr(real, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")}
+        sizes = {"st_blksize": 4096, "st_blocks": real.st_blocks, "st_rdev": device}
+        return os.stat_result(fields, {**extra, **sizes})
+
+    def _device_number(self, virtual: str) -> int:
+        number = _NUMBERS.get(virtual)
+        if number is None:
+            tail = virtual.rpartition("/")[2]
+            number = (_VFIO_MAJOR, int(tail) if tail.isdecimal() else 0)
+        return os.makedev(*number)
+
+    def _access(self, task: TargetTask, dirfd: int, path: int, mode: int, *, follow: bool) -> Reply:
+        virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
+        if virtual is None:
+            return CONTINUE
+        granted = self._status(virtual, follow=follow).st_mode
+        if mode & os.W_OK and not stat.S_ISCHR(granted):
+            raise OSError(errno.EACCES, "the emulated sysfs is read-only")
+        if mode & os.X_OK and not stat.S_ISDIR(granted):
+            raise OSError(errno.EACCES, "not executable")
+        return Value(0)
+
+    def _readlink(self, task: TargetTask, dirfd: int, path: int, buffer: int, size: int) -> Reply:
+        text = task.read_path(path)
+        target = self._descriptor_link(task, text)
+        if target is None:
+            virtual = self._vfs.translate(task, dirfd, text, follow_last=False)
+            if virtual is None:
+                return CONTINUE
+            self._check_exists(virtual)
+            target = os.readlink(self._vfs.mirror(virtual))
+        if _signed(size) <= 0:
+            raise OSError(errno.EINVAL, "a buffer of no size")
+        data = os.fsencode(target)[:size]
+        task.mm.write(buffer, data)
+        return Value(len(data))
+
+    def _descriptor_link(self, task: TargetTask, path: bytes) -> str | None:
+        """What /proc/PID/fd/N of one of ours would say on a real kernel."""
+        found = _FD_LINK.fullmatch(path)
+        if found is None or (found[1] is not None and int(found[1]) not in (task.tgid, task.tid)):
+            return None
+        number = int(found[2])
+        try:
+            file = task.fget(number)
+            link = os.readlink(f"fd/{number}", dir_fd=task.proc)
+        except (KernelError, OSError):  # not open: the real kernel says so, too
+            return None
+        return self._vfs.virtual(link) if file is None else file.link
+
+    def _check_exists(self, virtual: str) -> None:
+        if self._vfs.is_gone(virtual):
+            raise OSError(errno.ENOENT, "no such device node")
+
+
+def _signed(value: int) -> int:
+    """A register as the C int it holds."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _follows(flags: int) -> bool:
+    return not flags & _AT_SYMLINK_NOFOLLOW
+
+
+def _how(task: TargetTask, address: int) -> int:
+    """The flags of a ``struct open_how``."""
+    flags: int = struct.unpack("<Q", task.mm.read(address, 8))[0]
+    return flags

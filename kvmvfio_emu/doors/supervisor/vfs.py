@@ -1,0 +1,119 @@
+"""Which paths are the emulated kernel's, however they are spelled, and a mirror on disk of what is behind them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu.kernel.sysfs import Link, device_path, tree, tree_name
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.host import Host
+
+AT_FDCWD = -100
+#: Seconds that the real path of a directory is believed to stay what it is.
+_BELIEVED = 1.0
+_NEARBY = ("/dev", "/sys", "/proc")
+_KEPT = 4096
+
+
+class Vfs:
+    """The views of the system that programs look devices up in.
+
+    Names below the owned places exist only if the emulated kernel has them; everything else is the real system's. A
+    target with another root directory than ours is not looked into.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.root = tempfile.mkdtemp(prefix="kvmvfio-emu-")
+        os.chmod(self.root, 0o755)  # whatever user the program becomes, it may look
+        self._owned = ["/dev/kvm", "/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        for device in host.machine.devices.values():
+            self._owned.append(device_path(device.spec))
+            if device.spec.bus != "pci":
+                self._owned.append(f"/proc/device-tree/{tree_name(device.spec)}")
+        self._directories: dict[str, tuple[float, str]] = {}
+        self._write()
+
+    def close(self) -> None:
+        """Remove the mirror."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def mirror(self, virtual: str) -> str:
+        """Where the mirror has it; symbolic links in there lead to the mirror again."""
+        return self.root + virtual
+
+    def is_node(self, virtual: str) -> bool:
+        """Whether it is a device node, which exists only as long as the kernel has it."""
+        return virtual in self._host.nodes
+
+    def is_gone(self, virtual: str) -> bool:
+        """Whether it looks like a device node, but the kernel has none of that name (any more)."""
+        return virtual.startswith(("/dev/vfio/", "/dev/kvm")) and virtual not in self._host.nodes
+
+    def virtual(self, real: str) -> str | None:
+        """The owned path that a path into the mirror stands for."""
+        return real[len(self.root) :] or "/" if real.startswith(self.root) else None
+
+    def translate(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
+        """The owned absolute path that the target means; None when it is the real system's business."""
+        if not path:
+            return None
+        text = os.fsdecode(path)
+        if not text.startswith("/"):
+            base = self._base(task, dirfd)
+            if base is None:
+                return None
+            text = f"{base}/{text}"
+        name = os.path.normpath(text)
+        if self._owns(name):
+            return name
+        name = self._resolve(name, follow_last=follow_last)
+        return name if self._owns(name) else None
+
+    def _owns(self, name: str) -> bool:
+        if not name.startswith(_NEARBY):
+            return False
+        return any(name == place or name.startswith(place + "/") for place in self._owned)
+
+    def _base(self, task: TargetTask, dirfd: int) -> str | None:
+        """The directory that a relative path starts from, seen as the target sees it."""
+        place = "cwd" if dirfd == AT_FDCWD else f"fd/{dirfd}"
+        try:
+            real = os.readlink(place, dir_fd=task.proc)
+        except OSError:
+            return None
+        return self.virtual(real) or real
+
+    def _resolve(self, name: str, *, follow_last: bool) -> str:
+        """``name`` without symbolic links. Directories are remembered for a moment, since most paths share them."""
+        directory, last = os.path.split(name)
+        now = time.monotonic()
+        known = self._directories.get(directory)
+        if known is None or now - known[0] > _BELIEVED:
+            if len(self._directories) > _KEPT:
+                self._directories.clear()
+            known = self._directories[directory] = (now, os.path.realpath(directory))
+        real = os.path.join(known[1], last)
+        if not follow_last:
+            return real
+        try:
+            os.readlink(real)
+        except OSError:
+            return real
+        return os.path.realpath(real)
+
+    def _write(self) -> None:
+        for path, node in tree(self._host).items():
+            place = self.mirror(path)
+            os.makedirs(place if node is None else os.path.dirname(place), exist_ok=True)
+            if isinstance(node, Link):
+                os.symlink(node.relative_to(path), place)
+            elif node is not None:
+                with open(place, "wb") as file:
+                    file.write(node)
