@@ -1,32 +1,57 @@
-"""Waiting for the outside world as a system call does: a signal ends it, even if Python's handler returns."""
+"""Signals during a call that takes long: as for a system call, one ends it even if Python's handler returns.
+
+Python itself goes on waiting after a signal (PEP 475), and most of a call is Python code anyway; so the interpreter is
+asked to tell, through its wakeup descriptor.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import select
-from typing import Protocol
+import os
+import signal
+from contextlib import suppress
 
-_libc = ctypes.CDLL(None, use_errno=True)
-#: Long enough to cost nothing, short enough to see immediate_exit when a handler of another thread's signal set it.
-_MILLISECONDS = 10
+from kvmvfio_emu.engine.poller import Poller
 
 
-class _PollFd(ctypes.Structure):
-    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short)]
+class Signals:
+    """While it is entered: the signals that came and that Python has a handler for (`heard`, numbers).
 
-
-class Interruptible(Protocol):
-    """Who waits."""
-
-    interrupted: bool
-
-
-def wait_readable(fd: int, waiter: Interruptible) -> None:
-    """Wait a while until ``fd`` is readable; sets ``waiter.interrupted`` when a signal came first.
-
-    `select.poll` would go on waiting after a signal (PEP 475), so poll(2) is called directly.
+    Python handles signals in its main thread only; in another one nothing is heard.
     """
-    entry = _PollFd(fd, select.POLLIN, 0)
-    if _libc.poll(ctypes.byref(entry), 1, _MILLISECONDS) < 0 and ctypes.get_errno() == errno.EINTR:
-        waiter.interrupted = True
+
+    def __init__(self, poller: Poller) -> None:
+        self.heard: set[int] = set()
+        self._depth = 0
+        self._before: int | None = None
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        poller.register(self._read, self._listen)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._read)
+        os.close(self._write)
+
+    def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            with suppress(ValueError):  # not the main thread
+                self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            if self._before is not None:
+                signal.set_wakeup_fd(self._before)
+                self._listen()
+                self._before = None
+            self.heard.clear()
+
+    def _listen(self) -> None:
+        try:
+            numbers = os.read(self._read, 4096)
+        except BlockingIOError:
+            return
+        self.heard.update(numbers)
+        if self._before is not None and self._before >= 0:
+            with suppress(OSError):
+                os.write(self._before, numbers)  # an event loop of the program's has it, as without us

@@ -44,7 +44,7 @@ class Clock:
         end = self.now + nanoseconds
         while (due := self.next_due()) is not None and due <= end:
             self._fire(due)
-        self.now = end
+        self.now = max(self.now, end)  # a callback may have let time pass, too
 
     def jump(self) -> bool:
         """Go to the next due moment and let it happen. False when nothing is due."""

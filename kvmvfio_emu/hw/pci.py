@@ -42,7 +42,7 @@ class PciIds:
 class PciFunction:
     """The registers that the bus reads and writes. ``line`` is the wire that INTx drives, None for no pin.
 
-    ``masks_intx``: the function has the interrupt disable bit (PCI 2.3). `on_reset` runs when software resets
+    ``masks_intx``: the function has the interrupt disable bit and the status to it (PCI 2.3). `on_reset` runs when software resets
     the function through its configuration space.
     """
 
@@ -130,7 +130,7 @@ class PciFunction:
     def read(self, offset: int, size: int) -> int:
         """``size`` bytes of configuration space, little endian."""
         value = int.from_bytes(self._data[offset : offset + size], "little")
-        if offset <= STATUS < offset + size and self._intx:
+        if self._intx and self.masks_intx and offset <= STATUS < offset + size:
             value |= STATUS_INTERRUPT << 8 * (STATUS - offset)
         return value
 

@@ -78,7 +78,7 @@ class Loop:
         while True:
             ready = dict(self._epoll.poll(0 if runnable else _PARKED_MS / 1000 if self._parked else -1))
             # Closes first: the event of a close is there before the next call of whoever closed.
-            if self._poller_fd in ready or self._host.poller.stashed:
+            if self._poller_fd in ready:
                 self._host.settle()
             events = ready.get(self._listener.fd, 0)
             if events & select.EPOLLIN:

@@ -23,6 +23,7 @@ class PciDevice(Device):
     IDS: ClassVar[PciIds | None] = None  #: None: the board must say
     BARS: ClassVar[tuple[BarSpec, ...]] = ()
     CAPABILITIES: ClassVar[tuple[caps.Capability, ...]] = ()
+    MASKS_INTX: ClassVar[bool] = True  #: False: from before PCI 2.3, without the interrupt disable bit
 
     def __init__(self, spec: DeviceSpec, lines: tuple[Line, ...], clock: Clock) -> None:
         super().__init__(spec, lines, clock)
@@ -32,6 +33,7 @@ class PciDevice(Device):
                 self.BARS or spec.pci.bars,
                 self.CAPABILITIES or _board_capabilities(spec),
                 line=lines[0] if lines else None,
+                masks_intx=self.MASKS_INTX,
             )
         except ValueError as error:
             raise BoardError(f"device {spec.name}: {error}") from error

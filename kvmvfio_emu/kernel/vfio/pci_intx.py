@@ -57,6 +57,8 @@ class Intx:
 
     @property
     def _pending(self) -> bool:
+        if not self._in_device:
+            return self._irqs.gic.is_pending(self.desc.hwirq)
         return bool(self._device.function.read(regs.STATUS, 2) & regs.STATUS_INTERRUPT)
 
     # -- the handler ----------------------------------------------------------------------------------------
