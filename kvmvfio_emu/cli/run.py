@@ -36,6 +36,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--machine", default=DEFAULT_MACHINE, help="board, by name or path")
     parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the board's guest)")
+    parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")
     parser.add_argument("--control", metavar="PATH", help="listen for `kvmvfio-emu ctl` on this UNIX socket")
     parser.add_argument("--report", action="store_true", help="at the end, print open files and counters on stderr")
     parser.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         host.guest_program = load_guest(guest)
     if arguments.control:
         os.environ[CONTROL_VARIABLE] = os.path.abspath(arguments.control)
-    supervisor = Supervisor(host)
+    supervisor = Supervisor(host, real_kvm=arguments.real == "kvm")
     try:
         loop = supervisor.start(argv)
         server = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from os import close, read, write  # bound here: not what `Kernel.installed` may put in their place
 
 from kvmvfio_emu.engine.poller import Poller
 
@@ -28,8 +29,8 @@ class Signals:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        os.close(self._read)
-        os.close(self._write)
+        close(self._read)
+        close(self._write)
 
     def __enter__(self) -> None:
         self._depth += 1
@@ -48,10 +49,10 @@ class Signals:
 
     def _listen(self) -> None:
         try:
-            numbers = os.read(self._read, 4096)
+            numbers = read(self._read, 4096)
         except BlockingIOError:
             return
         self.heard.update(numbers)
         if self._before is not None and self._before >= 0:
             with suppress(OSError):
-                os.write(self._before, numbers)  # an event loop of the program's has it, as without us
+                write(self._before, numbers)  # an event loop of the program's has it, as without us

@@ -12,6 +12,8 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable
+from os import close, read  # bound here: not what `Kernel.installed` may put in their place
+from os import open as open_
 
 from kvmvfio_emu.engine.poller import Poller
 from kvmvfio_emu.kernel.errors import KernelError
@@ -59,23 +61,23 @@ class Descriptors:
 
     def _install(self, file: File) -> int:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        ours = [memfd]
         try:
             os.ftruncate(memfd, file.map_size)
             fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
-            fd = os.open(f"/proc/self/fd/{memfd}", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            os.close(memfd)
-            raise
-        if file.map_size:
-            file.attach_backing(memfd)
-        else:
-            os.close(memfd)
-        # Watched only from here on: the close of the first description is not the one to hear of.
-        path = f"/proc/self/fd/{fd}".encode()
-        try:
+            fd = open_(f"/proc/self/fd/{memfd}", os.O_RDWR | os.O_CLOEXEC)
+            ours.append(fd)
+            if file.map_size:
+                file.attach_backing(memfd)
+            else:
+                close(memfd)
+            ours.remove(memfd)
+            # Watched only from here on: the close of the first description is not the one to hear of.
+            path = f"/proc/self/fd/{fd}".encode()
             watch = _checked(_libc.inotify_add_watch(self._inotify, path, ctypes.c_uint32(_IN_CLOSE_WRITE)))
         except OSError:
-            os.close(fd)
+            for each in ours:
+                close(each)
             raise
         status = os.fstat(fd)
         inode = (status.st_dev, status.st_ino)
@@ -102,7 +104,7 @@ class Descriptors:
         """Release every file whose last descriptor was closed since the last look."""
         while True:
             try:
-                events = os.read(self._inotify, 65536)
+                events = read(self._inotify, 65536)
             except BlockingIOError:
                 return
             offset = 0
@@ -114,10 +116,19 @@ class Descriptors:
                     del self._inodes[inode], self._cookies[cookie]
                     file.put()
 
+    def forked(self) -> None:
+        """In the child of a fork, after `Poller.forked`: what it closes is not ours to release, the parent does."""
+        fresh = _checked(_libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
+        self._poller.unregister(self._inotify)
+        os.dup2(fresh, self._inotify, inheritable=False)
+        close(fresh)
+        self._poller.register(self._inotify, self.drain)
+        self._watches.clear()
+
     def close(self) -> None:
         """Shut the door: files that are still open stay as they are, and are ours no more."""
         self._poller.unregister(self._inotify)
-        os.close(self._inotify)
+        close(self._inotify)
         for _, inode, _ in self._watches.values():
             del self._inodes[inode]
         self._watches.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from os import close, read  # bound here: not what `Kernel.installed` may put in their place
+from os import open as open_
 
 from kvmvfio_emu.kernel.errors import KernelError
 
@@ -19,11 +21,14 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
     try:
         if os.readlink(f"{base}fd/{fd}", dir_fd=process) != _LINK:
             return None
-        info = os.open(f"{base}fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+        info = open_(f"{base}fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError):
         raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
-    with os.fdopen(info, "rb", buffering=0) as file:
-        for line in file.read(4096).splitlines():
-            if line.startswith(b"eventfd-id:"):
-                return int(line.partition(b":")[2])
+    try:
+        lines = read(info, 4096).splitlines()
+    finally:
+        close(info)
+    for line in lines:
+        if line.startswith(b"eventfd-id:"):
+            return int(line.partition(b":")[2])
     raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap as _mmap
+import operator
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
-from kvmvfio_emu import profiles
-from kvmvfio_emu.doors.blocking import wait_readable
+from kvmvfio_emu import profiles, uapi
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.localtask import LocalTask
 from kvmvfio_emu.engine.trace import Event
@@ -26,6 +27,7 @@ from kvmvfio_emu.hw.devices import Device
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot
 from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
 from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.run import RunCall
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.profiles import Profile
@@ -33,8 +35,10 @@ from kvmvfio_emu.view.state import VIEWS, State
 
 #: `os.lseek`, whose result for (fd, 0, SEEK_CUR) is a descriptor's cookie; a name of its own saves a look-up.
 _position = os.lseek
-#: The C library's ioctl wrapper copies buffers up to this size; so does `fcntl.ioctl`.
+#: `fcntl.ioctl` copies buffers up to this size.
 _COPIED = 1024
+#: Long enough to cost nothing, short enough to see immediate_exit when another thread set it.
+_MILLISECONDS = 10
 
 
 class HasFileno(Protocol):
@@ -68,21 +72,26 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._descriptors = Descriptors(self.host.poller, self.host.inodes)
         self._task = LocalTask(self.host, self._descriptors)
         self.host.current = self._task
-        self._look = self.host.poller.look
+        self._look: Callable[[int], list[tuple[int, int]]] = self.host.poller.look
         self._by_cookie = self._descriptors.by_cookie
         self._waiting = self.host.work.waiting
         self._mirrors = self.host.mirrors
         self._programs: dict[int, GuestProgram] = {}
         self.host.guest_program = self._programs.get
-        self._closed = False
+        self._power_off = weakref.finalize(self, _power_off, self.host, self._descriptors, self._task)
+        self._power_off.atexit = False
 
     def close_kernel(self) -> None:
-        """Power off. Descriptors of this kernel that are still open stay open, but answer nothing any more."""
-        if not self._closed:
-            self._closed = True
-            self._enter()
-            self._descriptors.close()
-            self.host.poller.close()
+        """Power off. Descriptors of this kernel that are still open stay open, but answer nothing any more.
+
+        A kernel that nobody refers to any more is powered off, too.
+        """
+        if self._power_off.alive:
+            self._look = _no_power
+            try:
+                self._enter()
+            finally:
+                self._power_off()
 
     def __exit__(self, *exc: object) -> None:
         self.close_kernel()
@@ -92,11 +101,18 @@ class Kernel(AbstractContextManager["Kernel"]):
 
     # -- the calls of os, fcntl and mmap ------------------------------------------------------------------------
 
-    def open(self, path: str | bytes | os.PathLike[Any], flags: int = os.O_RDWR, mode: int = 0o777) -> int:
+    def open(
+        self,
+        path: str | bytes | os.PathLike[Any],
+        flags: int = os.O_RDWR,
+        mode: int = 0o777,
+        *,
+        dir_fd: int | None = None,
+    ) -> int:
         """As `os.open`. Device nodes of the emulated kernel give emulated files (always O_CLOEXEC, as Python's)."""
         name = os.fsdecode(path)
         if not self.owns(name):
-            return os.open(path, flags, mode)
+            return os.open(path, flags, mode, dir_fd=dir_fd)
         self._enter()
         try:
             return self._task.install(self.host.open(os.path.normpath(name)))
@@ -118,6 +134,8 @@ class Kernel(AbstractContextManager["Kernel"]):
             file = self._by_cookie(_position(number, 0, 1)) or self._descriptors.find(number)
         except OSError as error:
             if error.errno != errno.ESPIPE:
+                if number < 0:
+                    raise ValueError(f"file descriptor cannot be a negative integer ({number})") from None
                 raise
             file = None
         if file is None:
@@ -125,7 +143,10 @@ class Kernel(AbstractContextManager["Kernel"]):
         self.host.current = self._task
         returned: bytearray | None = None
         if type(arg) is not int:
-            arg, returned = _argument(arg, mutate_flag)
+            if type(arg) is not bytearray or not mutate_flag:
+                arg, returned = _argument(arg, mutate_flag)
+            if request in file.takes_value and type(arg) is not int:
+                arg = int(uapi.ffi.cast("uintptr_t", uapi.ffi.from_buffer(arg)))
         try:
             result = file.ioctl(request & 0xFFFFFFFF, arg)
             if type(result) is not int:
@@ -143,10 +164,10 @@ class Kernel(AbstractContextManager["Kernel"]):
         """As `os.close`. The last copy of a descriptor releases the file before this returns."""
         number = _fileno(fd)
         self._enter()
-        eventfd = self._task.known_eventfd(number)
+        eventfd = self._task.awaited(number)
         os.close(number)
-        if eventfd is not None and not self._task.is_open(eventfd):
-            eventfd.closed()
+        if eventfd is not None:
+            self._task.hang_up(eventfd)
         self._enter()
 
     def dup(self, fd: FileLike) -> int:
@@ -159,7 +180,9 @@ class Kernel(AbstractContextManager["Kernel"]):
 
     def write(self, fd: FileLike, data: bytes) -> int:
         """As `os.write`; what a write to an eventfd causes has happened when this returns."""
-        return self._transfer(fd, lambda file: file.write(bytes(data), None), lambda number: os.write(number, data))
+        return self._transfer(
+            fd, lambda file: file.write(bytes(memoryview(data)), None), lambda number: os.write(number, data)
+        )
 
     def pread(self, fd: FileLike, length: int, offset: int) -> bytes:
         """As `os.pread`."""
@@ -170,7 +193,7 @@ class Kernel(AbstractContextManager["Kernel"]):
     def pwrite(self, fd: FileLike, data: bytes, offset: int) -> int:
         """As `os.pwrite`."""
         return self._transfer(
-            fd, lambda file: file.write(bytes(data), offset), lambda number: os.pwrite(number, data, offset)
+            fd, lambda file: file.write(bytes(memoryview(data)), offset), lambda number: os.pwrite(number, data, offset)
         )
 
     def mmap(
@@ -181,24 +204,10 @@ class Kernel(AbstractContextManager["Kernel"]):
         prot: int = _mmap.PROT_READ | _mmap.PROT_WRITE,
         access: int = _mmap.ACCESS_DEFAULT,
         offset: int = 0,
+        **more: Any,
     ) -> _mmap.mmap:
         """As `mmap.mmap`. Device registers that are mapped agree with the device at each entry into the kernel."""
-        self._enter()
-        file = None if fileno == -1 else self._descriptors.find(fileno)
-        if file is not None:
-            try:
-                if length <= 0 or offset % _mmap.PAGESIZE:
-                    raise KernelError(errno.EINVAL, "a mapping has a length, and starts on a page of the file")
-                shared, writes = _mapping_kind(flags, prot, access)
-                file.mmap(offset, length, write=writes, shared=shared)
-            except KernelError as error:
-                raise error.oserror() from None
-        if access != _mmap.ACCESS_DEFAULT:
-            mapping = _mmap.mmap(fileno, length, access=access, offset=offset)
-        else:
-            mapping = _mmap.mmap(fileno, length, flags=flags, prot=prot, offset=offset)
-        self._leave()
-        return mapping
+        return self._map(_mmap.mmap, fileno, length, flags, prot, access, offset, **more)
 
     @contextmanager
     def installed(self) -> Iterator[Self]:
@@ -231,6 +240,8 @@ class Kernel(AbstractContextManager["Kernel"]):
     def start(self, fd: FileLike, request: int, arg: int = 0) -> RunCall:
         """Begin an ioctl that may take long (KVM_RUN) and return the call; `run` lets it go on."""
         self._enter()
+        if request & 0xFFFFFFFF != uapi.KVM_RUN:
+            raise KvmVfioEmuError("only KVM_RUN can be started; call ioctl for the others")
         file = self._descriptors.find(_fileno(fd))
         if file is None:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
@@ -238,8 +249,7 @@ class Kernel(AbstractContextManager["Kernel"]):
             call = file.ioctl(request, arg)
         except KernelError as error:
             raise error.oserror() from None
-        if not isinstance(call, RunCall):
-            raise KvmVfioEmuError("only KVM_RUN can be started; call ioctl for the others")
+        assert isinstance(call, RunCall)
         return call
 
     def after(self, nanoseconds: int, callback: Callable[[], None]) -> None:
@@ -301,6 +311,8 @@ class Kernel(AbstractContextManager["Kernel"]):
     # -- entering and leaving --------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
+        if not self._power_off.alive:
+            _no_power()
         self.host.current = self._task
         self.host.settle()
         if self._mirrors:
@@ -317,6 +329,31 @@ class Kernel(AbstractContextManager["Kernel"]):
         self.host.poller.poll(news)
         self.host.settle()
 
+    def _map(
+        self,
+        make: Callable[..., _mmap.mmap],
+        fileno: int,
+        length: int,
+        flags: int = _mmap.MAP_SHARED,
+        prot: int = _mmap.PROT_READ | _mmap.PROT_WRITE,
+        access: int = _mmap.ACCESS_DEFAULT,
+        offset: int = 0,
+        **more: Any,
+    ) -> _mmap.mmap:
+        self._enter()
+        file = None if fileno == -1 else self._descriptors.find(fileno)
+        if file is not None and length >= 0 and offset >= 0:  # the real one refuses others, as it does for any file
+            try:
+                if not length or offset % _mmap.PAGESIZE:
+                    raise KernelError(errno.EINVAL, "a mapping has a length, and starts on a page of the file")
+                shared, writes = _mapping_kind(flags, prot, access)
+                file.mmap(offset, length, write=writes, shared=shared)
+            except KernelError as error:
+                raise error.oserror() from None
+        mapping = make(fileno, length, flags=flags, prot=prot, access=access, offset=offset, **more)
+        self._leave()
+        return mapping
+
     def _transfer(self, fd: FileLike, emulated: Callable[[File], _T], real: Callable[[int], _T]) -> _T:
         number = _fileno(fd)
         self._enter()
@@ -332,10 +369,11 @@ class Kernel(AbstractContextManager["Kernel"]):
         """Drive a call until it returns; blocks when only the outside world can help."""
         host = self.host
         try:
-            while not call.done:
-                if not host.scheduler.round() and not call.done and not host.clock.jump():
-                    wait_readable(host.poller.fileno(), self._task)
-                host.settle()
+            with self._task.signals:
+                while not call.done:
+                    if not host.scheduler.round() and not call.done and not host.clock.jump():
+                        host.poller.wait(_MILLISECONDS)
+                    host.settle()
         except BaseException:
             call.interrupt()  # an exception of the guest's program, or a Python signal handler's
             raise
@@ -348,7 +386,19 @@ class Kernel(AbstractContextManager["Kernel"]):
 def _fileno(fd: FileLike) -> int:
     if isinstance(fd, int):
         return fd
+    if not hasattr(fd, "fileno"):
+        raise TypeError("argument must be an int, or have a fileno() method.")
     return fd.fileno()
+
+
+def _power_off(host: Host, descriptors: Descriptors, task: LocalTask) -> None:
+    descriptors.close()
+    host.power_off()
+    task.signals.close()
+
+
+def _no_power(*_: object) -> NoReturn:
+    raise KvmVfioEmuError("this kernel is powered off: close_kernel was called, or its `with` has ended")
 
 
 def _mapping_kind(flags: int, prot: int, access: int) -> tuple[bool, bool]:
@@ -366,16 +416,17 @@ def _with_path(error: KernelError, path: str) -> OSError:
 
 def _argument(arg: Any, mutate: bool) -> tuple[Any, bytearray | None]:
     """(what the kernel gets, what the caller gets back) of an ioctl argument, by the rules of `fcntl.ioctl`."""
-    if type(arg) is bytearray and mutate:
-        return arg, None
     if isinstance(arg, str):
         arg = arg.encode()
-    if not hasattr(arg, "__index__") or isinstance(arg, (bytes, bytearray, memoryview)):
-        view = memoryview(arg).cast("B")
-        if mutate and not view.readonly:
-            return view, None
-        if len(view) > _COPIED:
-            raise ValueError("ioctl string arg too long")
-        copy = bytearray(view)
-        return copy, copy
-    return arg.__index__(), None
+    try:
+        view = memoryview(arg)
+    except TypeError:
+        return operator.index(arg), None
+    if not view.c_contiguous:
+        raise TypeError(f"{type(arg).__name__!r} object cannot be interpreted as an integer")
+    if mutate and not view.readonly:
+        return (view.cast("B") if view.nbytes else bytearray()), None
+    if view.nbytes > _COPIED:
+        raise ValueError("ioctl string arg too long")
+    copy = bytearray(view)
+    return copy, copy

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from kvmvfio_emu.doors.blocking import Signals
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.eventfds import eventfd_key
 from kvmvfio_emu.kernel.errors import KernelError
@@ -28,7 +31,7 @@ _tasks: WeakSet[LocalTask] = WeakSet()
 
 def _forked() -> None:
     for task in _tasks:
-        task.mm = UserMemory(os.getpid())
+        task.forked()
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -39,10 +42,17 @@ class LocalTask(Task):
 
     def __init__(self, host: Host, descriptors: Descriptors) -> None:
         self.mm = UserMemory(os.getpid())
-        self.interrupted = False  #: a signal ended a blocking wait
+        self.signals = Signals(host.poller)
         self._host = host
         self._descriptors = descriptors
         _tasks.add(self)
+
+    def forked(self) -> None:
+        """In the child of a fork: it works on a copy of the kernel, so nothing real may be shared with the parent."""
+        self.mm = UserMemory(os.getpid())
+        if not self._host.poller.closed:
+            self._host.poller.forked()
+            self._descriptors.forked()
 
     # -- memory -----------------------------------------------------------------------------------------------
 
@@ -102,37 +112,40 @@ class LocalTask(Task):
 
     def uninstall(self, fd: int) -> None:
         """As `Task`."""
-        os.close(fd)
+        close(fd)
         self._descriptors.drain()
 
     def signal_pending(self, blocked: int | None = None) -> bool:
-        """Whether a signal ended the last wait; Python has run its handler by then."""
-        interrupted, self.interrupted = self.interrupted, False
-        return interrupted
+        """Whether a signal came during this call; Python has run its handler by then, unless the process blocks it."""
+        heard = self.signals.heard
+        if blocked is None:
+            return bool(heard)
+        return any(not blocked >> number - 1 & 1 for number in {*heard, *signal.sigpending()})
 
     # -- eventfds that somebody closes ------------------------------------------------------------------------------
 
-    def known_eventfd(self, fd: int) -> EventFd | None:
-        """The eventfd behind ``fd`` if the kernel listens to it."""
-        if not any(eventfd.waiters for eventfd in self._host.eventfds.held()):
+    def awaited(self, fd: int) -> int | None:
+        """The number of the eventfd behind ``fd`` if a kernel of this process waits for its signals."""
+        if not any(eventfd.waiters for task in _tasks for eventfd in task._host.eventfds.held()):
             return None
         try:
-            key = eventfd_key(fd)
+            return eventfd_key(fd)
         except KernelError:
             return None
-        return None if key is None else self._host.eventfds.find(key)
 
-    def is_open(self, eventfd: EventFd) -> bool:
-        """Whether this process has a descriptor of ``eventfd`` besides the kernel's own."""
+    def hang_up(self, key: int) -> None:
+        """A descriptor of eventfd ``key`` was closed. If it was the last one, tell those who wait."""
+        found = [eventfd for task in _tasks if (eventfd := task._host.eventfds.find(key)) is not None]
+        ours = {eventfd.fd for eventfd in found}
         for name in os.listdir("/proc/self/fd"):
-            number = int(name)
-            if number != eventfd.fd:
+            if int(name) not in ours:
                 try:
-                    if eventfd_key(number) == eventfd.key:
-                        return True
+                    if eventfd_key(int(name)) == key:
+                        return
                 except KernelError:
                     continue  # the directory's own descriptor, closed by now
-        return False
+        for eventfd in found:
+            eventfd.closed()
 
 
 def _c_int(fd: int) -> int:

@@ -60,6 +60,11 @@ class Poller:
         """The epoll descriptor, readable when there is news."""
         return self._epoll.fileno()
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._epoll.closed
+
     def forked(self) -> None:
         """In the child of a fork: leave the set, which is the parent's, alone. All news is the parent's, too."""
         with select.epoll() as fresh:

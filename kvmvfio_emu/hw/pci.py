@@ -42,8 +42,8 @@ class PciIds:
 class PciFunction:
     """The registers that the bus reads and writes. ``line`` is the wire that INTx drives, None for no pin.
 
-    ``masks_intx``: the function has the interrupt disable bit and the status to it (PCI 2.3). `on_reset` runs when software resets
-    the function through its configuration space.
+    ``masks_intx``: the function has the interrupt disable bit, and the status that goes with it (PCI 2.3). `on_reset`
+    runs when software resets the function through its configuration space.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import struct
+from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class EventFd:
         self.waiters: list[Waiter] = []
         self._table = table
         self._count = 0
-        self._writable = select.poll()
-        self._writable.register(fd, select.POLLOUT)
+        self._hung_up = False
+        self._state = select.poll()
+        self._state.register(fd, select.POLLIN | select.POLLOUT)
 
     # -- references -----------------------------------------------------------------------------------------
 
@@ -70,7 +72,7 @@ class EventFd:
     @property
     def readable(self) -> bool:
         """Whether the counter is above zero."""
-        return bool(select.select([self.fd], [], [], 0)[0])
+        return bool(self._poll() & select.POLLIN)
 
     def drain(self) -> int:
         """Take the counter, 0 when it is zero; models eventfd_ctx_do_read. Never blocks, whatever the flags say."""
@@ -83,7 +85,7 @@ class EventFd:
 
     def signal(self) -> None:
         """Add one and wake the waiters; models eventfd_signal. A counter at its maximum stays there."""
-        if self._writable.poll(0):
+        if self._poll() & select.POLLOUT:
             os.eventfd_write(self.fd, 1)
         if self.waiters:
             self._table.host.poller.forget(self.fd)  # our own write is no news
@@ -91,8 +93,14 @@ class EventFd:
 
     def closed(self) -> None:
         """The other side's last descriptor is gone; models eventfd_release."""
+        if self._hung_up:
+            return
+        self._hung_up = True
         for waiter in tuple(self.waiters):
             waiter.hangup(self)
+
+    def _poll(self) -> int:
+        return sum(events for _, events in self._state.poll(0))
 
     def _notice(self) -> None:
         for waiter in tuple(self.waiters):
@@ -117,7 +125,7 @@ class EventFdTable:
         """One more user of eventfd ``key``; takes over the descriptor ``fd``, closed with the last user."""
         held = self._by_key.get(key)
         if held is not None:
-            os.close(fd)
+            close(fd)
             return held.get()
         eventfd = self._by_key[key] = EventFd(self, key, fd)
         return eventfd.get()
@@ -125,7 +133,13 @@ class EventFdTable:
     def forget(self, eventfd: EventFd) -> None:
         """Nobody in the kernel uses it any more."""
         del self._by_key[eventfd.key]
-        os.close(eventfd.fd)
+        close(eventfd.fd)
+
+    def abandon(self) -> None:
+        """The kernel is powered off: give all duplicates back."""
+        for eventfd in self._by_key.values():
+            close(eventfd.fd)
+        self._by_key.clear()
 
     def held(self) -> list[EventFd]:
         """All of them, for `check` and listings."""

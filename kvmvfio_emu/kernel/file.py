@@ -11,9 +11,9 @@ Dispatch, copy-in, copy-out, the listing and the decoders all derive from that d
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kvmvfio_emu import uapi
@@ -41,6 +41,7 @@ class IoctlDecl:
     argsz: bool  #: the struct starts with ``argsz``, checked against ``minsz`` (EINVAL)
     out: bool  #: the struct is copied back on success
     tail: bool  #: the handler also gets the user pointer, for what follows the struct
+    value: bool  #: the argument is a number, never a pointer
 
 
 def ioctl(
@@ -51,12 +52,14 @@ def ioctl(
     argsz: bool = False,
     out: bool | None = None,
     tail: bool = False,
+    value: bool = False,
 ) -> Callable[[_F], _F]:
     """Declare the decorated method as the handler of request ``number``.
 
-    Without ``struct`` the handler gets the raw argument. With it the argument is a pointer: the struct is copied in
-    once (EFAULT) and handed over as a cffi pointer; ``out`` (default: whether the number says ``_IOR``) copies
-    it back. ``argsz`` and ``minsz`` are VFIO's convention for structs that grow.
+    Without ``struct`` the handler gets the raw argument, which is a pointer unless ``value`` says that it is a number.
+    With it the argument is a pointer: the struct is copied in once (EFAULT) and handed over as a cffi pointer; ``out``
+    (default: whether the number says ``_IOR``) copies it back. ``argsz`` and ``minsz`` are VFIO's convention for
+    structs that grow.
     """
     size = uapi.sizeof(struct) if struct else 0
     declared = IoctlDecl(
@@ -67,6 +70,7 @@ def ioctl(
         argsz,
         bool((number >> _DIRECTION_SHIFT) & _IOC_READ) if out is None else out,
         tail,
+        value,
     )
 
     def mark(handler: _F) -> _F:
@@ -120,6 +124,8 @@ class File:
     map_size: int = 0
 
     ioctls: ClassVar[dict[int, IoctlDecl]] = {}
+    #: The requests of those whose argument is a number.
+    takes_value: ClassVar[frozenset[int]] = frozenset()
     _entries: ClassVar[dict[int, _Entry]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -128,11 +134,10 @@ class File:
         for name, member in vars(cls).items():
             marked: IoctlDecl | None = getattr(member, "__ioctl__", None)
             if marked is not None:
-                decl = IoctlDecl(
-                    marked.number, name, marked.struct, marked.minsz, marked.argsz, marked.out, marked.tail
-                )
+                decl = replace(marked, handler=name)
                 cls.ioctls[decl.number] = decl
                 cls._entries[decl.number] = _compile(member, decl)
+        cls.takes_value = frozenset(decl.number for decl in cls.ioctls.values() if decl.value)
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -197,7 +202,10 @@ class File:
 
     def attach_backing(self, fd: int) -> None:
         """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now."""
-        os.close(fd)
+        close(fd)
+
+    def abandon(self) -> None:
+        """The kernel is powered off: give real descriptors back, nothing else."""
 
     def release(self) -> None:
         """The last reference is gone."""

@@ -37,7 +37,7 @@ Node = Link | bytes | None
 def tree(host: Host) -> dict[str, Node]:
     """Everything, parents before what they hold."""
     nodes: dict[str, Node] = {"/dev": None, "/dev/vfio": None, "/sys/kernel/iommu_groups": None}
-    for name in ("/dev/kvm", *host.nodes):
+    for name in host.nodes:
         nodes[name] = b""
     for bus in ("platform", "pci"):
         nodes[f"/sys/bus/{bus}/devices"] = nodes[f"/sys/bus/{bus}/drivers"] = None

@@ -28,7 +28,6 @@ def sizes(rig: Rig) -> dict[str, int]:
         "calls": len(host.scheduler.calls),
         "timers": len(host.clock._heap),
         "poller": len(host.poller._callbacks),
-        "stash": len(host.poller._stash),
         "vms": len(rig.vms),
         "irqfds": len(rig.vm.model.irqfds.active),
         "lrs": len(rig.vm.vgic.cpus[0].lr_of),

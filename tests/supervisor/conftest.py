@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,13 @@ SECONDS = 60
 
 
 @pytest.fixture(scope="session")
-def build(request: pytest.FixtureRequest) -> Callable[..., str]:
+def build() -> Iterator[Callable[..., str]]:
     """``build(name, *flags)``: compile a client (or an example) against our headers; the path of the program."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
     directory = Path(tempfile.mkdtemp(prefix="kvmvfio-emu-clients-"))
     directory.chmod(0o755)  # and nothing above it is private, as pytest's own directory is: "nobody" runs them, too
-    request.addfinalizer(lambda: shutil.rmtree(directory))
 
     def compile_(name: str, *flags: str) -> str:
         source = next(path for path in (HERE / "clients" / f"{name}.c", EXAMPLES / f"{name}.c") if path.exists())
@@ -37,7 +36,8 @@ def build(request: pytest.FixtureRequest) -> Callable[..., str]:
             subprocess.run([*command, "-lpthread"], check=True)
         return str(program)
 
-    return compile_
+    yield compile_
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,33 @@ def test_edu_realizes_by_vfio_pci(control: str, command: list[str]) -> None:
         qemu.quit()
 
 
-def test_as_quit_on_the_control_channel_ends_the_program(xgmac: Qemu) -> None:
+def test_device_del_takes_everything_back(control: str) -> None:
+    """QEMU's orderly way out: triggers off, device closed, DMA unmapped, group out of its container."""
+    command = [*VIRT, "-S", "-device", "pcie-root-port,id=rp0"]
+    with Qemu(control, *command, options=("--machine", "edu")) as qemu:
+        qemu.do("device_add vfio-pci,host=0000:00:01.0,id=edu,bus=rp0")
+        assert "vfio-device" in {file["kind"] for file in qemu.ask(op="show", view="files")}  # type: ignore[attr-defined]
+        qemu.do("device_del edu")
+        deadline = time.monotonic() + SECONDS
+        while qemu.ask(op="show", view="files"):
+            assert time.monotonic() < deadline, qemu.ask(op="show", view="files")
+        qemu.quit()
+
+
+def test_hybrid_gives_edu_to_a_guest_of_the_real_kvm(control: str) -> None:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/kvm to use")
+    machine = ["-M", "q35", "-accel", "kvm", "-m", "64", *QUIET, "-device", "pcie-root-port,id=rp0"]
+    device = "vfio-pci,host=0000:00:01.0,bus=rp0"
+    options = ("--machine", "edu", "--real", "kvm")
+    with Qemu(control, X86_64, *machine, "-device", device, options=options) as qemu:
+        deadline = time.monotonic() + SECONDS
+        while "1234:11e8" not in qemu.do("info pci").lower():
+            assert time.monotonic() < deadline
+        assert "Invalid argument" not in qemu.quit()
+
+
+def test_quit_on_the_control_channel_ends_the_program(xgmac: Qemu) -> None:
     xgmac.ask(op="quit")
     assert xgmac.process.wait(SECONDS) < 0
     assert not Path(xgmac.control).exists()

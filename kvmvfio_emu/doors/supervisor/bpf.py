@@ -16,7 +16,8 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _X32_BIT = 0x40000000
 
 #: The type bytes of KVM's and VFIO's ioctls (iommufd shares VFIO's), and the byte that holds them.
-_TYPES, _TYPE_MASK = (0xAE00, 0x3B00), 0xFF00
+_KVM_TYPE = 0xAE00
+_TYPES, _TYPE_MASK = (_KVM_TYPE, 0x3B00), 0xFF00
 _AT_EMPTY_PATH = 0x1000
 #: pread and pwrite of more than this below `_REGION` stay native: bulk file I/O, never a register access.
 _REGISTER_BYTES = 4096
@@ -64,11 +65,11 @@ class _Program:
         )
 
 
-def build(machine: Architecture, trapped: Iterable[str]) -> bytes:
+def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[int] | None = None) -> bytes:
     """The filter that notifies of the calls ``trapped`` (by name; what the machine has not is left out).
 
-    ioctl only with a type byte of KVM or VFIO, newfstatat only of a path, pread and pwrite only where a register may
-    be. Calls of a foreign architecture (32-bit, x32) stay native.
+    ioctl only with a type byte of KVM or VFIO (of KVM only ``kvm_requests``, if they are given), newfstatat only of a
+    path, pread and pwrite only where a register may be. Calls of a foreign architecture (32-bit, x32) stay native.
     """
     wanted = [name for name in trapped if name in machine.numbers]
     program = _Program()
@@ -83,8 +84,13 @@ def build(machine: Architecture, trapped: Iterable[str]) -> bytes:
 
     program.label("ioctl")
     program.low(1)
+    types: tuple[int, ...] = _TYPES
+    if kvm_requests is not None:
+        types = tuple(number for number in _TYPES if number != _KVM_TYPE)
+        for request in kvm_requests:
+            program.jump(_JEQ, request, "notify")
     program.mask(_TYPE_MASK)
-    for number in _TYPES:
+    for number in types:
         program.jump(_JEQ, number, "notify")
     program.give(_ALLOW)
 

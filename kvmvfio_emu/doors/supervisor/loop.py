@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from kvmvfio_emu.doors.supervisor.calls import HANDLERS, Handler
+from kvmvfio_emu.doors.supervisor.calls import Handler
 from kvmvfio_emu.doors.supervisor.reply import Continue, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.tasks import Tasks
 from kvmvfio_emu.kernel.errors import KernelError
@@ -33,8 +33,7 @@ _PARKED_MS = 1
 class Loop:
     """Serves the supervised processes until the last one is gone.
 
-    ``paths``: handlers of further calls by name; ``numbers``: the names' numbers; ``extra``: descriptors with
-    what to do when one is readable (the control channel).
+    ``calls``: handlers by the name of their system call; ``numbers``: the names' numbers.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class Loop:
         descriptors: Descriptors,
         listener: Listener,
         numbers: Mapping[str, int],
-        paths: Mapping[str, Handler],
+        calls: Mapping[str, Handler],
     ) -> None:
         self._host = host
         self._listener = listener
         self._tasks = Tasks(host, descriptors, listener)
-        self._handlers = {numbers[name]: call for name, call in {**HANDLERS, **paths}.items() if name in numbers}
+        self._handlers = {numbers[name]: call for name, call in calls.items() if name in numbers}
         self._parked: dict[int, tuple[RunCall, int]] = {}
         #: What was done for a thread that was interrupted before it could be told; see `_undelivered`.
         self._owed: dict[int, tuple[int, tuple[int, ...], int]] = {}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu.doors.supervisor.reply import CONTINUE, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.statbuf import pack_stat, pack_statx
 from kvmvfio_emu.doors.supervisor.vfs import AT_FDCWD, Vfs
-
 from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:

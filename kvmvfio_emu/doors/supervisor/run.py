@@ -16,7 +16,8 @@ from types import FrameType
 
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.supervisor import bpf
-from kvmvfio_emu.doors.supervisor.calls import HANDLERS
+from kvmvfio_emu.doors.supervisor.calls import DescriptorCalls
+from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS, RealKvm
 from kvmvfio_emu.doors.supervisor.loop import Loop
 from kvmvfio_emu.doors.supervisor.notify import Listener, supported
 from kvmvfio_emu.doors.supervisor.paths import PathCalls
@@ -41,12 +42,16 @@ class Supervisor:
     status in the form of `subprocess.Popen.returncode`.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, real_kvm: bool = False) -> None:
         self.host = host
+        self._real_kvm = RealKvm() if real_kvm else None
+        if real_kvm:
+            del host.nodes["/dev/kvm"]  # the name leads to the real one
         self.descriptors = Descriptors(host.poller, host.inodes)
         self.vfs = Vfs(host)
         self.killable = True  #: the host has WAIT_KILLABLE_RECV
-        self._paths = PathCalls(host, self.descriptors, self.vfs)
+        paths = PathCalls(host, self.descriptors, self.vfs)
+        self._calls = {**DescriptorCalls(self._real_kvm).handlers, **paths.handlers}
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, argv: Sequence[str]) -> Loop:
@@ -57,7 +62,7 @@ class Supervisor:
             raise KvmVfioEmuError(problem)
         if shutil.which(argv[0]) is None:
             raise KvmVfioEmuError(f"{argv[0]}: no such program")
-        code = bpf.build(machine, [*HANDLERS, *self._paths.handlers])
+        code = bpf.build(machine, self._calls, None if self._real_kvm is None else REQUESTS)
         try:
             listener = self._launch(machine, code, argv, _NEW_LISTENER | _WAIT_KILLABLE_RECV)
         except _Refused as refused:
@@ -65,7 +70,7 @@ class Supervisor:
                 raise
             self.killable = False  # Linux before 5.19
             listener = self._launch(machine, code, argv, _NEW_LISTENER)
-        return Loop(self.host, self.descriptors, listener, machine.numbers, self._paths.handlers)
+        return Loop(self.host, self.descriptors, listener, machine.numbers, self._calls)
 
     def serve(self, loop: Loop) -> int:
         """Let the program run; returns when it and all its children are gone, with its exit status."""
@@ -77,6 +82,8 @@ class Supervisor:
             status = self._child.wait()
         # The listener hangs up before the last files are closed; a process that was waited for has closed them.
         self.descriptors.drain()
+        if self._real_kvm is not None:
+            self._real_kvm.release()
         self.host.settle()
         return status
 

@@ -32,7 +32,9 @@ class Vfs:
         self._host = host
         self.root = tempfile.mkdtemp(prefix="kvmvfio-emu-")
         os.chmod(self.root, 0o755)  # whatever user the program becomes, it may look
-        self._owned = ["/dev/kvm", "/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        self._owned = ["/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        if "/dev/kvm" in host.nodes:
+            self._owned.append("/dev/kvm")
         for device in host.machine.devices.values():
             self._owned.append(device_path(device.spec))
             if device.spec.bus != "pci":

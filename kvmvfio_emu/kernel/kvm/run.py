@@ -48,14 +48,18 @@ class RunCall:
 
     def advance(self) -> Turn:
         """One slice."""
+        if self.done:
+            return Turn.DONE  # interrupted by another call of the same round
         try:
             return next(self._loop)
         except StopIteration as returned:
             self.result = returned.value
         except KernelError as error:
+            self._leave_guest()
             self.error = error
         except BaseException:
-            self.failed = True  # the guest's program raised; who drives the call decides what becomes of it
+            self.failed = True  # the guest's program raised; who drives the call decides what becomes of that
+            self.interrupt()
             raise
         self._end()
         return Turn.DONE

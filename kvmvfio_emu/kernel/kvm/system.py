@@ -40,7 +40,7 @@ class KvmFile(File):
         _no_argument(arg)
         return API_VERSION
 
-    @ioctl(uapi.KVM_CHECK_EXTENSION)
+    @ioctl(uapi.KVM_CHECK_EXTENSION, value=True)
     def check_extension(self, arg: int) -> int:
         """The answer of the profile; 0 for what it does not know."""
         return self.kvm.capabilities.get(arg, 0)
@@ -51,7 +51,7 @@ class KvmFile(File):
         _no_argument(arg)
         return 2 * 4096
 
-    @ioctl(uapi.KVM_CREATE_VM)
+    @ioctl(uapi.KVM_CREATE_VM, value=True)
     def create_vm(self, machine_type: int) -> int:
         """A descriptor of a new virtual machine. EINVAL for a machine type (ARM of this age has none but 0)."""
         if machine_type:

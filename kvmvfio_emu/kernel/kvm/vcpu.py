@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
-import os
+from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.gich import VirtualInterface
 from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
+from kvmvfio_emu.kernel.lib.shared import map_shared
 
 if TYPE_CHECKING:
     from kvmvfio_emu.guest.base import GuestProgram, Mmio
@@ -43,18 +43,14 @@ class Vcpu:
         self.inputs = 0  #: IRQ (bit 0) and FIQ (bit 1) inputs, without an in-kernel controller
         self.signal_mask: int | None = None  #: of KVM_SET_SIGNAL_MASK
         self.mmio: Mmio | None = None  #: the access that the last exit left to userspace
-        self._attach(bytearray(RUN_SIZE))
+        self.run: Any = uapi.ffi.new("struct kvm_run *")  #: until there is a descriptor, with memory of its own
 
     # -- the shared run page ----------------------------------------------------------------------------------
 
     def attach_run_page(self, fd: int) -> None:
         """Share `RUN_SIZE` bytes of memfd ``fd`` with userspace."""
-        self._attach(mmap.mmap(fd, RUN_SIZE))
-        os.close(fd)
-
-    def _attach(self, memory: bytearray | mmap.mmap) -> None:
-        self._memory = memory
-        self.run: Any = uapi.ffi.from_buffer("struct kvm_run *", memory)
+        self.run = map_shared(fd, RUN_SIZE, "struct kvm_run *")
+        close(fd)
 
     # -- being told ---------------------------------------------------------------------------------------------
 

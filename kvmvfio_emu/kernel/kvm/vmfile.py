@@ -40,12 +40,12 @@ class VmFile(File):
 
     # -- the machine ------------------------------------------------------------------------------------------
 
-    @ioctl(uapi.KVM_CHECK_EXTENSION)
+    @ioctl(uapi.KVM_CHECK_EXTENSION, value=True)
     def check_extension(self, arg: int) -> int:
         """As on /dev/kvm (KVM_CAP_CHECK_EXTENSION_VM)."""
         return self.vm.kvm.capabilities.get(arg, 0)
 
-    @ioctl(uapi.KVM_CREATE_VCPU)
+    @ioctl(uapi.KVM_CREATE_VCPU, value=True)
     def create_vcpu(self, arg: int) -> int:
         """A descriptor of vCPU ``arg``. EINVAL id too high, EBUSY the VGIC is initialised, EEXIST taken."""
         number = arg & 0xFFFFFFFF

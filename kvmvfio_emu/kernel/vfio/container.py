@@ -98,12 +98,12 @@ class ContainerFile(File):
         """Always 0."""
         return int(uapi.VFIO_API_VERSION)
 
-    @ioctl(uapi.VFIO_CHECK_EXTENSION)
+    @ioctl(uapi.VFIO_CHECK_EXTENSION, value=True)
     def check_extension(self, number: int) -> int:
         """1 when the extension is there, else 0."""
         return self.container.check_extension(number)
 
-    @ioctl(uapi.VFIO_SET_IOMMU)
+    @ioctl(uapi.VFIO_SET_IOMMU, value=True)
     def set_iommu(self, kind: int) -> int:
         """Choose the IOMMU driver. EINVAL, ENODEV, EPERM."""
         self.container.set_iommu(kind)

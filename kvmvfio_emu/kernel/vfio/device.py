@@ -157,6 +157,10 @@ class VfioDeviceFile(File):
         """A guest stores through a mapping of this file."""
         self.device.access_write(offset >> REGION_SHIFT, offset & OFFSET_MASK, size, value)
 
+    def abandon(self) -> None:
+        """The mappings' memory."""
+        self.window.detach()
+
     def release(self) -> None:
         """The last reference is gone: the driver's share, then the group's, then the device's."""
         self.window.close()

@@ -7,7 +7,7 @@ to take effect at once uses read and write on the file, or a guest.
 
 from __future__ import annotations
 
-import os
+from os import close, pread, pwrite  # bound here: not what `Kernel.installed` may put in their place
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Window:
         if self.fd is None:
             return
         for page, seen in self._pages.items():
-            now = os.pread(self.fd, PAGE, page)
+            now = pread(self.fd, PAGE, page)
             if now == seen:
                 continue
             region, base = page >> REGION_SHIFT, page & OFFSET_MASK
@@ -72,7 +72,7 @@ class Window:
             region, base = page >> REGION_SHIFT, page & OFFSET_MASK
             now = self._device.hw.peek(region, base, PAGE).to_bytes(PAGE, "little")
             if now != seen:
-                os.pwrite(self.fd, now, page)
+                pwrite(self.fd, now, page)
                 self._pages[page] = now
 
     def close(self) -> None:
@@ -83,6 +83,10 @@ class Window:
             self._pages.clear()
             if not self._device.windows:
                 self._device.host.mirrors.remove(self._device)
+        self.detach()
+
+    def detach(self) -> None:
+        """Give the memory's descriptor back."""
         if self.fd is not None:
-            os.close(self.fd)
+            close(self.fd)
             self.fd = None
