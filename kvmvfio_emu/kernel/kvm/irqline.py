@@ -34,7 +34,7 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
         kind &= _TYPE_MASK
     number = irq & _NUM_MASK
     if kind == _SPI:
-        vgic = vm.require_vgic()
+        vgic = vm.vgic or vm.require_vgic()
         if number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no shared peripheral interrupt")
         vgic.inject(0, number, level)
