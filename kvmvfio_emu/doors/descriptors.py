@@ -123,7 +123,6 @@ class Descriptors:
         os.dup2(fresh, self._inotify, inheritable=False)
         close(fresh)
         self._poller.register(self._inotify, self.drain)
-        self._watches.clear()
 
     def close(self) -> None:
         """Shut the door: files that are still open stay as they are, and are ours no more."""

@@ -26,7 +26,7 @@ from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.devices import Device
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot
 from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
-from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.file import VALUE_REQUESTS, File
 from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.run import RunCall
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
@@ -145,7 +145,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         if type(arg) is not int:
             if type(arg) is not bytearray or not mutate_flag:
                 arg, returned = _argument(arg, mutate_flag)
-            if request in file.takes_value and type(arg) is not int:
+            if request in VALUE_REQUESTS and type(arg) is not int:
                 arg = int(uapi.ffi.cast("uintptr_t", uapi.ffi.from_buffer(arg)))
         try:
             result = file.ioctl(request & 0xFFFFFFFF, arg)

@@ -28,6 +28,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _Entry = Callable[[Any, Any], Any]
 _IOC_READ = 2
 _DIRECTION_SHIFT = 30
+#: The requests whose argument is a number, of all kinds of files; no kind takes a pointer for one of them.
+VALUE_REQUESTS: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,6 @@ class File:
     map_size: int = 0
 
     ioctls: ClassVar[dict[int, IoctlDecl]] = {}
-    #: The requests of those whose argument is a number.
-    takes_value: ClassVar[frozenset[int]] = frozenset()
     _entries: ClassVar[dict[int, _Entry]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -136,8 +136,9 @@ class File:
             if marked is not None:
                 decl = replace(marked, handler=name)
                 cls.ioctls[decl.number] = decl
+                if decl.value:
+                    VALUE_REQUESTS.add(decl.number)
                 cls._entries[decl.number] = _compile(member, decl)
-        cls.takes_value = frozenset(decl.number for decl in cls.ioctls.values() if decl.value)
 
     def __init__(self, host: Host) -> None:
         self.host = host

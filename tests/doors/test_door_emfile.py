@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from support import NIC, Client
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.doors import descriptors as door
 
 
 @contextmanager
@@ -89,6 +91,22 @@ def test_two_free_numbers_are_enough(client: Client, maker: str) -> None:
     make = MAKERS[maker](client)
     with only(2):
         assert client.kernel.emulates(make())
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_watch_that_cannot_be_had_leaves_nothing(client: Client, maker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """inotify has limits of its own (fs.inotify.max_user_watches)."""
+
+    def full(result: int) -> int:
+        raise OSError(errno.ENOSPC, "no watch left")
+
+    make = MAKERS[maker](client)
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(door, "_checked", full)
+        client.refused("ENOSPC", make)
+    assert descriptors() == before
+    assert client.kernel.emulates(make())
 
 
 def test_a_vgic_without_a_descriptor_stays_as_in_linux(client: Client) -> None:

@@ -14,6 +14,7 @@ from support import Client
 from kvmvfio_emu import uapi
 from kvmvfio_emu.guest import Cpu, Script, wait_for_interrupt, write
 from kvmvfio_emu.guest.script import Routine
+from kvmvfio_emu.kernel.eventfd import EventFd
 
 GSI = 48
 NEARLY_FULL = (1 << 64) - 2
@@ -106,6 +107,50 @@ def test_flags_of_an_eventfd_stay_and_none_blocks_us(client: Client, vm: int, fl
         assert fcntl.fcntl(eventfd, fcntl.F_GETFL) == before
         client.close(eventfd)
     assert client.host.eventfds.held() == []
+
+
+@pytest.mark.parametrize("flags", [0, os.EFD_SEMAPHORE])
+@pytest.mark.parametrize("drained", [True, False])
+def test_two_irqfds_of_one_blocking_eventfd_do_not_wait_for_each_other(
+    boot: Callable[..., Client], flags: int, drained: bool
+) -> None:
+    """Both are woken, and only the first one finds something to take."""
+    client = boot(eventfd_drained=drained)
+    eventfd = os.eventfd(0, flags)
+    for _ in range(2):
+        vm, _ = client.machine()
+        client.irqfd(vm, eventfd, GSI)
+    injected(client)
+    os.eventfd_write(eventfd, 1)
+    client.kernel.run()
+    assert injected(client) == 2
+    client.close(eventfd)
+
+
+def test_a_signal_of_the_kernels_own_is_heard_once(client: Client) -> None:
+    """By who waits, at once; it is no news at the next entry, though the counter stays up."""
+
+    class Waiter:
+        heard = 0
+
+        def wakeup(self, eventfd: EventFd) -> None:
+            self.heard += 1
+
+        def hangup(self, eventfd: EventFd) -> None:
+            raise AssertionError
+
+    waiter, fd = Waiter(), client.eventfd()
+    eventfd = client.kernel._task.eventfd(fd)
+    assert not eventfd.add_waiter(waiter)
+    eventfd.signal()
+    assert waiter.heard == 1
+    client.kernel.run()
+    assert waiter.heard == 1
+    os.eventfd_write(fd, 1)
+    client.kernel.run()
+    assert (waiter.heard, os.eventfd_read(fd)) == (2, 2)
+    eventfd.remove_waiter(waiter)
+    eventfd.put()
 
 
 @pytest.mark.parametrize("flags", [0, os.EFD_NONBLOCK])

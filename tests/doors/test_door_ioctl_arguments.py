@@ -179,6 +179,7 @@ BAD = [
     ((1.5,), TypeError),
     (([1],), TypeError),
     ((memoryview(bytearray(8))[::2],), TypeError),
+    ((memoryview(bytes(8))[::2],), TypeError),
 ]
 
 
