@@ -12,12 +12,10 @@ import inspect
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import Field, fields
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 import kvmvfio_emu.kernel.boot  # noqa: F401 - imports every kind of file
@@ -31,7 +29,7 @@ _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
     return f"`{value}`" if value != "" else "absent"
 
@@ -56,9 +54,7 @@ class Profiles(Written):
     def markdown(self) -> str:
         known = [profiles.load(name) for name in profiles.names()]
         known.sort(key=lambda profile: profile.name != profiles.DEFAULT)
-        declared = [
-            field for field in fields(profiles.Profile) if field.name not in ("name", "summary", "capabilities")
-        ]
+        declared = list(profiles.differences(profiles.Profile))
         base = known[0]
         lines = []
         for profile in known:
@@ -69,15 +65,15 @@ class Profiles(Written):
             else:
                 lines += ["", f"What differs from `{base.name}`:", "", *_differences(profile, base, declared)]
         lines += ["", "## What kernels differ in", "", f"In brackets the value of `{base.name}`.", ""]
-        analyzer = ModuleAnalyzer.for_module("kvmvfio_emu.profiles")
-        comments = analyzer.find_attr_docs()
         for field in declared:
-            meaning = " ".join(comments.get(("Profile", field.name), ["the processor architecture."])).strip()
-            lines.append(f"* `{field.name}` ({_value(getattr(base, field.name))}): {meaning}")
+            changed = f" *{field.since}*" if field.since else ""
+            lines.append(f"* `{field.name}` ({_value(getattr(base, field.name))}): {field.what}{changed}")
         return "\n".join(lines)
 
 
-def _differences(profile: profiles.Profile, base: profiles.Profile, declared: Iterable[Field[Any]]) -> list[str]:
+def _differences(
+    profile: profiles.Profile, base: profiles.Profile, declared: Iterable[profiles.Difference]
+) -> list[str]:
     """Bullets for what the two answer differently, fields first."""
     lines = []
     for field in declared:

@@ -35,6 +35,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--profile", default=profiles.DEFAULT, help=f"kernel that answers: {', '.join(profiles.names())}"
     )
     parser.add_argument("--machine", default=DEFAULT_MACHINE, help="board, by name or path")
+    parser.add_argument("--gic", choices=["v2", "v3"], help="the host's interrupt controller (default: the board's)")
     parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the board's guest)")
     parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")
     parser.add_argument("--control", metavar="PATH", help="listen for `kvmvfio-emu ctl` on this UNIX socket")
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     argv = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
     if not argv:
         arguments.parser.error("no program; write it after --")
-    host = boot(arguments.profile, arguments.machine)
+    host = boot(arguments.profile, arguments.machine, gic=int(arguments.gic[1:]) if arguments.gic else None)
     guest = arguments.guest or host.machine.board.guest
     if guest:
         host.guest_program = load_guest(guest)

@@ -56,7 +56,8 @@ class Kernel(AbstractContextManager["Kernel"]):
     """An emulated kernel with the calls of `os`, `fcntl` and `mmap`.
 
     ``profile``: which kernel answers (a name from `profiles.names()` or a `Profile`); ``machine``: the board it runs
-    on (a name, a path to a TOML file, or a `Board`); ``models``: device classes of your own, by name.
+    on (a name, a path to a TOML file, or a `Board`); ``models``: device classes of your own, by name; ``gic``: another
+    interrupt controller than the board's, 2 or 3.
 
     Paths and descriptors that are not emulated go to the real kernel. Errors are `OSError` with the kernel's errno; the
     clause that was broken is a note on it. Not thread-safe: one kernel, one thread, one process.
@@ -67,8 +68,9 @@ class Kernel(AbstractContextManager["Kernel"]):
         profile: str | Profile = profiles.DEFAULT,
         machine: str | Board = DEFAULT_MACHINE,
         models: Mapping[str, type[Device]] | None = None,
+        gic: int | None = None,
     ) -> None:
-        self.host = boot(profile, machine, models)
+        self.host = boot(profile, machine, models, gic)
         self._descriptors = Descriptors(self.host.poller, self.host.inodes)
         self._task = LocalTask(self.host, self._descriptors)
         self.host.current = self._task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from kvmvfio_emu import profiles
@@ -27,15 +28,19 @@ def boot(
     profile: str | Profile = profiles.DEFAULT,
     machine: str | Board = DEFAULT_MACHINE,
     models: Mapping[str, type[Device]] | None = None,
+    gic: int | None = None,
 ) -> Host:
     """A kernel that has just booted.
 
     ``profile`` and ``machine`` are names (a board may also be a path to a TOML file) or ready objects;
-    ``models`` adds device models by name. KvmVfioEmuError when a name or a board is no good.
+    ``models`` adds device models by name; ``gic`` is the version of the machine's interrupt controller (2 or 3)
+    if it is not to be the board's. KvmVfioEmuError when a name or a board is no good.
     """
     if isinstance(profile, str):
         profile = profiles.load(profile)
     board = boards.load(machine) if isinstance(machine, str) else machine
+    if gic is not None:
+        board = replace(board, gic_version=gic)
     clock = Clock()
     trace = Trace(clock)
     host = Host(Machine(board, clock, trace, models), profile, clock, trace)

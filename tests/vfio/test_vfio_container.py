@@ -45,7 +45,7 @@ def test_check_extension_dma_cc_after_set_iommu_is_the_iommus(coherent: bool) ->
 
 
 def test_update_vaddr_is_announced_only_once_an_iommu_is_set() -> None:
-    bench = Bench(type1_extensions=[1, 3, 6, 9, 10])
+    bench = Bench(type1_extensions=(1, 3, 6, 9, 10))
     container, group = bench.container(), bench.group()
     assert bench.ioctl(container, uapi.VFIO_CHECK_EXTENSION, uapi.VFIO_UNMAP_ALL) == 1
     assert bench.ioctl(container, uapi.VFIO_CHECK_EXTENSION, uapi.VFIO_UPDATE_VADDR) == 0

@@ -19,7 +19,7 @@ class Tracking(Bench):
     """A container, 128 pages of client memory, and room for a bitmap."""
 
     def __init__(self, kind: int = 3, start: bool = True) -> None:
-        super().__init__(type1_dirty=True, type1_extensions=[1, 3, 6, 9, 10])
+        super().__init__(type1_dirty=True, type1_extensions=(1, 3, 6, 9, 10))
         self.fd, _ = self.attached(kind=kind)
         self.memory = mmap.mmap(-1, 128 * PAGE)
         self.vaddr = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))

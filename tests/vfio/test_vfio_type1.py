@@ -300,7 +300,7 @@ def test_unmap_v1_of_the_head_removes_the_whole(v1: Dma, memory: Memory) -> None
     assert v1.mapped() == []
 
 
-NEW = {"type1_extensions": [1, 3, 6, 9, 10]}
+NEW = {"type1_extensions": (1, 3, 6, 9, 10)}
 
 
 @pytest.mark.parametrize("kind", [1, 3])

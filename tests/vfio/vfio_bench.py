@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ class Bench:
         self.trace = Trace(self.clock)
         self.machine = Machine(board, self.clock, self.trace, {"ram": Ram})
         base = profiles.load()
-        settings = {name: getattr(base, name) for name in base.__slots__} | profile
+        settings = {field.name: getattr(base, field.name) for field in fields(base)} | profile
         self.host = Host(self.machine, profiles.Profile(**settings), self.clock, self.trace)
         self.vfio = Vfio(self.host)
         self.host.modules["vfio"] = self.vfio
