@@ -11,9 +11,9 @@ from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, IommuSpec, RegionSpec
 from kvmvfio_emu.hw.boards import BoardError, load, names
-from kvmvfio_emu.hw.devices import Device
+from kvmvfio_emu.hw.devices import Device, find_model
 from kvmvfio_emu.hw.devices.xgmac import Xgmac
-from kvmvfio_emu.hw.machine import Machine, find_model
+from kvmvfio_emu.hw.machine import Machine
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 MINIMAL = 'name = "tiny"\n'
@@ -257,7 +257,7 @@ def test_a_model_given_to_the_machine() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("nothing", "no model 'nothing'; known: edu, none, xgmac, or module:Class"),
+        ("nothing", "no model 'nothing'; known: composite, edu, none, pci-testdev, pl031, "),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),
         (":Thing", "cannot import ''"),
         (f"{__name__}:Thing", "has no 'Thing'"),
