@@ -6,22 +6,18 @@ import errno
 import os
 import shutil
 import signal
-import socket
-import struct
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from types import FrameType
 
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.supervisor import bpf
 from kvmvfio_emu.doors.supervisor.calls import DescriptorCalls
 from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS, RealKvm
+from kvmvfio_emu.doors.supervisor.launcher import Launcher, Program, Refused
 from kvmvfio_emu.doors.supervisor.loop import Loop
 from kvmvfio_emu.doors.supervisor.notify import Listener, supported
 from kvmvfio_emu.doors.supervisor.paths import PathCalls
-from kvmvfio_emu.doors.supervisor.syscalls import Architecture, architecture
+from kvmvfio_emu.doors.supervisor.syscalls import architecture
 from kvmvfio_emu.doors.supervisor.vfs import Vfs
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
@@ -39,7 +35,7 @@ class Supervisor:
     """One supervised program on one emulated kernel.
 
     `start` raises KvmVfioEmuError when the program cannot be supervised, before it runs; `serve` returns its exit
-    status in the form of `subprocess.Popen.returncode`.
+    status, or minus the signal that killed it.
     """
 
     def __init__(self, host: Host, *, real_kvm: bool = False) -> None:
@@ -49,10 +45,9 @@ class Supervisor:
             del host.nodes["/dev/kvm"]  # the name leads to the real one
         self.descriptors = Descriptors(host.poller, host.inodes)
         self.vfs = Vfs(host)
-        self.killable = True  #: the host has WAIT_KILLABLE_RECV
         paths = PathCalls(host, self.descriptors, self.vfs)
         self._calls = {**DescriptorCalls(self._real_kvm).handlers, **paths.handlers}
-        self._child: subprocess.Popen[bytes] | None = None
+        self._program: Program | None = None
 
     def start(self, argv: Sequence[str]) -> Loop:
         """Start the program, stopped at its exec until `serve`; returns the loop that will serve it."""
@@ -60,26 +55,21 @@ class Supervisor:
         problem = supported(machine.seccomp)
         if problem:
             raise KvmVfioEmuError(problem)
-        if shutil.which(argv[0]) is None:
+        path = shutil.which(argv[0])
+        if path is None:
             raise KvmVfioEmuError(f"{argv[0]}: no such program")
         code = bpf.build(machine, self._calls, None if self._real_kvm is None else REQUESTS)
-        try:
-            listener = self._launch(machine, code, argv, _NEW_LISTENER | _WAIT_KILLABLE_RECV)
-        except _Refused as refused:
-            if refused.error != errno.EINVAL:
-                raise
-            self.killable = False  # Linux before 5.19
-            listener = self._launch(machine, code, argv, _NEW_LISTENER)
-        return Loop(self.host, self.descriptors, listener, machine.numbers, self._calls)
+        self._program, listener = self._launch(Launcher(machine.seccomp, code, path, argv))
+        return Loop(self.host, self.descriptors, Listener(listener), machine.numbers, self._calls)
 
     def serve(self, loop: Loop) -> int:
         """Let the program run; returns when it and all its children are gone, with its exit status."""
-        assert self._child is not None
-        self._go.send(b"g")
-        self._go.close()
-        with _signals_to(self._child):
+        program = self._program
+        assert program is not None
+        program.go()
+        with _signals_to(program):
             loop.serve()
-            status = self._child.wait()
+            status = program.wait()
         # The listener hangs up before the last files are closed; a process that was waited for has closed them.
         self.descriptors.drain()
         if self._real_kvm is not None:
@@ -89,53 +79,35 @@ class Supervisor:
 
     def kill(self) -> None:
         """End the program."""
-        if self._child is not None:
-            self._child.kill()
+        if self._program is not None:
+            self._program.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Give everything back that is not the kernel's."""
+        if self._program is not None:
+            self._program.close()
         self.vfs.close()
         self.descriptors.close()
 
-    def _launch(self, machine: Architecture, code: bytes, argv: Sequence[str], flags: int) -> Listener:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        spec = find_spec("kvmvfio_emu.doors.supervisor.launcher")
-        assert spec is not None
-        assert spec.origin is not None
-        with theirs:
-            child = subprocess.Popen(
-                [
-                    sys.executable,
-                    *("-I", "-S", spec.origin, str(theirs.fileno()), code.hex()),
-                    *(str(machine.seccomp), str(flags), str(os.getpid())),
-                    *argv,
-                ],
-                pass_fds=[theirs.fileno()],
-            )
-        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        if not fds:
-            ours.close()
-            child.wait()
-            if not message:
-                raise KvmVfioEmuError("the program could not be started under the supervisor")
-            raise _Refused(struct.unpack("<i", message[:4])[0], message[4:].decode())
-        self._child, self._go = child, ours
-        return Listener(fds[0])
-
-
-class _Refused(KvmVfioEmuError):
-    """The host does not let a filter be installed."""
-
-    def __init__(self, error: int, call: str) -> None:
-        super().__init__(f"{call}: {os.strerror(error)}: {_ADVICE.get(error, 'the program cannot be supervised here')}")
-        self.error = error
+    @staticmethod
+    def _launch(launcher: Launcher) -> tuple[Program, int]:
+        try:
+            try:
+                return launcher.start(_NEW_LISTENER | _WAIT_KILLABLE_RECV)
+            except Refused as refused:
+                if refused.error != errno.EINVAL:
+                    raise
+                return launcher.start(_NEW_LISTENER)  # Linux before 5.19
+        except Refused as refused:
+            advice = _ADVICE.get(refused.error, "the program cannot be supervised here")
+            raise KvmVfioEmuError(f"{refused.call}: {os.strerror(refused.error)}: {advice}") from None
 
 
 class _signals_to:  # noqa: N801 - a context manager that reads like a phrase
     """While it lasts: the terminal's signals are the program's business, the others are passed on to it."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self._child = child
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> None:
@@ -149,4 +121,4 @@ class _signals_to:  # noqa: N801 - a context manager that reads like a phrase
             signal.signal(number, handler)
 
     def _pass(self, number: int, frame: FrameType | None) -> None:
-        self._child.send_signal(number)
+        self._program.signal(number)
