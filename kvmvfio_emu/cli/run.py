@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import profiles
-from kvmvfio_emu.doors.control import Control, ControlServer
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot, load_guest
-from kvmvfio_emu.view.state import VIEWS
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -62,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         loop = supervisor.start(argv)
         server = None
         if arguments.control:
+            from kvmvfio_emu.doors.control import Control, ControlServer  # here: most runs start faster without it
+
             server = ControlServer(arguments.control, Control(host, supervisor.kill), loop.watch, loop.unwatch)
         try:
             status = supervisor.serve(loop)
@@ -79,6 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(host: Host) -> None:
+    import json
+
+    from kvmvfio_emu.view.state import VIEWS
+
     left = host.open_files()
     print(f"kvmvfio-emu: {len(left)} open files{': ' + ', '.join(left) if left else ''}", file=sys.stderr)
     print(f"kvmvfio-emu: counters {json.dumps(VIEWS['counters'](host))}", file=sys.stderr)

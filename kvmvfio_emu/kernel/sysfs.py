@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from kvmvfio_emu.hw.board import DeviceSpec
-from kvmvfio_emu.hw.devices.pci import PciDevice
 from kvmvfio_emu.kernel.host import Host
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.hw.devices.pci import PciDevice
 
 #: The GIC's three interrupt cells of a device tree: shared, number, level-high or edge-rising.
 _SHARED, _LEVEL_HIGH, _EDGE_RISING = 0, 4, 1
@@ -20,8 +22,7 @@ _BAR_FLAGS = 0x200  # IORESOURCE_MEM
 _BARS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A symbolic link; ``target`` is a virtual absolute path, shown relative as sysfs does."""
 
     target: str
@@ -57,7 +58,7 @@ def tree(host: Host) -> dict[str, Node]:
         nodes[f"{place}/iommu_group"] = Link(group)
         nodes[f"{group}/type"] = b"DMA\n"
         nodes[f"{group}/devices/{name}"] = Link(place)
-        nodes.update(_pci(place, device) if isinstance(device, PciDevice) else _platform(place, spec))
+        nodes.update(_pci(place, cast("PciDevice", device)) if device.on_pci else _platform(place, spec))
     return nodes
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(NamedTuple):
     """Not our business: the real kernel executes the call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """The call returns ``value``."""
 
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewFd:
+class NewFd(NamedTuple):
     """The call returns a new descriptor in the caller: a copy of ``fd``, which the supervisor closes afterwards."""
 
     fd: int

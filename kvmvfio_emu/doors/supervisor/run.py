@@ -47,6 +47,7 @@ class Supervisor:
         self.vfs = Vfs(host)
         paths = PathCalls(host, self.descriptors, self.vfs)
         self._calls = {**DescriptorCalls(self._real_kvm).handlers, **paths.handlers}
+        self.killable = True  #: the host has WAIT_KILLABLE_RECV
         self._program: Program | None = None
 
     def start(self, argv: Sequence[str]) -> Loop:
@@ -89,15 +90,15 @@ class Supervisor:
         self.vfs.close()
         self.descriptors.close()
 
-    @staticmethod
-    def _launch(launcher: Launcher) -> tuple[Program, int]:
+    def _launch(self, launcher: Launcher) -> tuple[Program, int]:
         try:
             try:
                 return launcher.start(_NEW_LISTENER | _WAIT_KILLABLE_RECV)
             except Refused as refused:
                 if refused.error != errno.EINVAL:
                     raise
-                return launcher.start(_NEW_LISTENER)  # Linux before 5.19
+                self.killable = False  # Linux before 5.19
+                return launcher.start(_NEW_LISTENER)
         except Refused as refused:
             advice = _ADVICE.get(refused.error, "the program cannot be supervised here")
             raise KvmVfioEmuError(f"{refused.call}: {os.strerror(refused.error)}: {advice}") from None

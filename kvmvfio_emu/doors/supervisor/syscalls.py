@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
-from dataclasses import dataclass
+import os
+from typing import NamedTuple
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
+class Architecture(NamedTuple):
     """``audit`` is the AUDIT_ARCH_* value that a seccomp filter sees; ``numbers`` maps names to numbers."""
 
     audit: int
@@ -60,7 +59,7 @@ _KNOWN = {"x86_64": _X86_64, "aarch64": _AARCH64}
 
 def architecture() -> Architecture:
     """This machine's. KvmVfioEmuError on another one."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _KNOWN:
         raise KvmVfioEmuError(f"the supervisor knows {' and '.join(_KNOWN)}, not {machine}")
     return _KNOWN[machine]

@@ -75,6 +75,8 @@ class Device:
 
     #: Methods that somebody outside (the control channel) may call: what happens to the hardware from its other side.
     controls: ClassVar[tuple[str, ...]] = ("reset",)
+    #: Whether it is a `kvmvfio_emu.hw.devices.pci.PciDevice`; asked so that boards without PCI need not load that.
+    on_pci: ClassVar[bool] = False
 
     def __init__(self, spec: DeviceSpec, lines: tuple[Line, ...], clock: Clock) -> None:
         self.spec = spec

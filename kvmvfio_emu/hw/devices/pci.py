@@ -20,6 +20,7 @@ class PciDevice(Device):
     ``region`` is the number of the BAR everywhere.
     """
 
+    on_pci: ClassVar[bool] = True
     IDS: ClassVar[PciIds | None] = None  #: None: the board must say
     BARS: ClassVar[tuple[BarSpec, ...]] = ()
     CAPABILITIES: ClassVar[tuple[caps.Capability, ...]] = ()

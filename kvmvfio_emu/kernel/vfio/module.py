@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
@@ -10,14 +12,13 @@ from kvmvfio_emu.kernel.vfio.bus import VFIO_DRIVERS, BusDevice, enumerate_devic
 from kvmvfio_emu.kernel.vfio.container import Container, ContainerFile
 from kvmvfio_emu.kernel.vfio.device import VfioDevice, VfioDeviceFile
 from kvmvfio_emu.kernel.vfio.group import VfioGroup
-from kvmvfio_emu.kernel.vfio.pci import VfioPciDevice
 from kvmvfio_emu.kernel.vfio.platform import VfioPlatformDevice
 
-#: What each VFIO driver makes of a device that is bound to it.
-DRIVERS: dict[str, type[VfioDevice]] = {
+#: What each VFIO driver makes of a device that is bound to it, or where to find that: loaded with the first device.
+DRIVERS: dict[str, type[VfioDevice] | str] = {
     "vfio-platform": VfioPlatformDevice,
     "vfio-amba": VfioPlatformDevice,
-    "vfio-pci": VfioPciDevice,
+    "vfio-pci": "kvmvfio_emu.kernel.vfio.pci:VfioPciDevice",
 }
 
 
@@ -99,6 +100,9 @@ class Vfio:
         driver = self._drivers.get(device.driver)
         if driver is None:
             return
+        if isinstance(driver, str):
+            module, _, name = driver.partition(":")
+            driver = self._drivers[device.driver] = cast("type[VfioDevice]", getattr(import_module(module), name))
         number = device.spec.group
         group = self.groups.get(number)
         if group is None:
