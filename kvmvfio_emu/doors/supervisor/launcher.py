@@ -1,4 +1,4 @@
-"""Starts the program: a child that installs the filter, hands its listener over, waits, and becomes the program.
+"""Starts the program: a child that installs the filter, tells of its listener, waits, and becomes the program.
 
 A fork of the supervisor, since a second interpreter takes longer to start than our kernel to boot. Once the filter
 is installed each open of the child waits for us while we wait for the child, so everything that may open a file is
@@ -12,7 +12,6 @@ import errno
 import gc
 import os
 import signal
-import socket
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,39 +22,44 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SET_MODE_FILTER = 1
 _INSTRUCTION = 8  # bytes
+_SYS_PIDFD_GETFD = 438
 _FAILED = 125  #: exit status of a child that did not get as far as its exec
-_ERROR = struct.Struct("i")
+_REPORT = struct.Struct("ii")  #: errno, number of the listener; then the name of the call that failed
+_ADVICE = {
+    errno.EBUSY: "a supervisor is active already (a nested run, or a container that uses one); run outside of it",
+    errno.EPERM: "forbidden here; a container needs a seccomp profile that allows seccomp(2) and pidfd_getfd(2)",
+    errno.EACCES: "forbidden here; a container needs a seccomp profile that allows seccomp(2)",
+    errno.ENOSYS: "the host's kernel has no seccomp filters",
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Refused(Exception):
-    """The host did not let the child install its filter: ``call`` failed with errno ``error``."""
+class Refused(KvmVfioEmuError):
+    """The host forbids it: ``call`` failed with errno ``error``."""
 
-    def __init__(self, error: int, call: str) -> None:
-        super().__init__(call)
+    def __init__(self, call: str, error: int) -> None:
+        super().__init__(f"{call}: {os.strerror(error)}: {_ADVICE.get(error, 'the program cannot be supervised here')}")
         self.error = error
-        self.call = call
 
 
 class Program:
     """The process of the supervised program: `Launcher.start` made it, it waits for `go`."""
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    def __init__(self, pid: int, gate: int) -> None:
         self._pid = pid
-        self._channel = channel
+        self._gate = gate
         # Not the number: once it was waited for, that may be somebody else's.
-        self._handle = os.pidfd_open(pid)
+        self.pidfd = os.pidfd_open(pid)
 
     def go(self) -> None:
         """Let it exec; from here on its calls come to the listener."""
-        self._channel.send(b"g")
-        self._channel.close()
+        os.write(self._gate, b"g")
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, number)
+            signal.pidfd_send_signal(self.pidfd, number)
 
     def wait(self) -> int:
         """Its exit status, or minus the signal that killed it."""
@@ -63,8 +67,8 @@ class Program:
 
     def close(self) -> None:
         """Give our descriptors of it back."""
-        self._channel.close()
-        os.close(self._handle)
+        os.close(self._gate)
+        os.close(self.pidfd)
 
 
 class Launcher:
@@ -80,51 +84,61 @@ class Launcher:
     def start(self, flags: int) -> tuple[Program, int]:
         """Fork it, stopped before its exec. ``flags`` of seccomp(2). The program and its listener.
 
-        Refused; KvmVfioEmuError when the child died."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        Refused; KvmVfioEmuError when the child died.
+        """
+        told, tell = os.pipe()
+        gate, go = os.pipe()
         gc.freeze()  # what is loaded stays loaded: no collection need copy its pages in the child, or look there again
         parent = os.getpid()
         pid = os.fork()
         if not pid:
-            ours.close()
-            self._become(theirs, parent, flags)
-        theirs.close()
-        message, fds, _, _ = socket.recv_fds(ours, 4096, 1)
-        if not fds:
-            ours.close()
-            os.waitpid(pid, 0)
-            if not message:
-                raise KvmVfioEmuError("the program could not be started under the supervisor")
-            raise Refused(_ERROR.unpack_from(message)[0], message[_ERROR.size :].decode())
-        return Program(pid, ours), fds[0]
+            os.close(go)
+            self._become(tell, gate, parent, flags)
+        os.close(tell)
+        os.close(gate)
+        message = os.read(told, 4096)
+        os.close(told)
+        program = Program(pid, go)
+        try:
+            return program, self._listener(program, message)
+        except KvmVfioEmuError:
+            program.close()
+            program.wait()
+            raise
+
+    def _listener(self, program: Program, message: bytes) -> int:
+        if not message:
+            raise KvmVfioEmuError("the program could not be started under the supervisor")
+        error, number = _REPORT.unpack_from(message)
+        if error:
+            raise Refused(message[_REPORT.size :].decode(), error)
+        listener = _libc.syscall(_SYS_PIDFD_GETFD, program.pidfd, number, 0)
+        if listener < 0:
+            raise Refused("pidfd_getfd", ctypes.get_errno())
+        return int(listener)
 
     # -- in the child -------------------------------------------------------------------------------------------
 
-    def _become(self, channel: socket.socket, parent: int, flags: int) -> NoReturn:
+    def _become(self, tell: int, gate: int, parent: int, flags: int) -> NoReturn:
         try:
-            self._install(channel, parent, flags)
-            if channel.recv(1):
+            os.write(tell, self._install(parent, flags))
+            if os.read(gate, 1):
                 self._exec()
         finally:
             os._exit(_FAILED)  # whatever happened: the supervisor's own way out is not the child's
 
-    def _install(self, channel: socket.socket, parent: int, flags: int) -> None:
+    def _install(self, parent: int, flags: int) -> bytes:
+        """Put on the filter; what to report. The listener closes with the exec."""
         # Our targets die with us: without a supervisor every open of theirs would fail.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(_FAILED)
         if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            self._fail(channel, "prctl(PR_SET_NO_NEW_PRIVS)")
+            return _REPORT.pack(ctypes.get_errno(), -1) + b"prctl(PR_SET_NO_NEW_PRIVS)"
         listener = _libc.syscall(self._seccomp, _SET_MODE_FILTER, flags, ctypes.byref(self._filter))
         if listener < 0:
-            self._fail(channel, "seccomp")
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _ERROR.pack(listener))
-        channel.sendmsg([_ERROR.pack(0)], [rights])
-        os.close(listener)
-
-    def _fail(self, channel: socket.socket, call: str) -> NoReturn:
-        channel.send(_ERROR.pack(ctypes.get_errno()) + call.encode())
-        os._exit(_FAILED)
+            return _REPORT.pack(ctypes.get_errno(), -1) + b"seccomp"
+        return _REPORT.pack(0, listener)
 
     def _exec(self) -> NoReturn:
         # Python ignores these two; the program should have them as our parent had them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -23,12 +22,6 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
 
 _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
-_ADVICE = {
-    errno.EBUSY: "a supervisor is active already (a nested run, or a container that uses one); run outside of it",
-    errno.EPERM: "forbidden here; a container needs a seccomp profile that allows seccomp(2)",
-    errno.EACCES: "forbidden here; a container needs a seccomp profile that allows seccomp(2)",
-    errno.ENOSYS: "the host's kernel has no seccomp filters",
-}
 
 
 class Supervisor:
@@ -92,16 +85,12 @@ class Supervisor:
 
     def _launch(self, launcher: Launcher) -> tuple[Program, int]:
         try:
-            try:
-                return launcher.start(_NEW_LISTENER | _WAIT_KILLABLE_RECV)
-            except Refused as refused:
-                if refused.error != errno.EINVAL:
-                    raise
-                self.killable = False  # Linux before 5.19
-                return launcher.start(_NEW_LISTENER)
+            return launcher.start(_NEW_LISTENER | _WAIT_KILLABLE_RECV)
         except Refused as refused:
-            advice = _ADVICE.get(refused.error, "the program cannot be supervised here")
-            raise KvmVfioEmuError(f"{refused.call}: {os.strerror(refused.error)}: {advice}") from None
+            if refused.error != errno.EINVAL:
+                raise
+        self.killable = False  # Linux before 5.19
+        return launcher.start(_NEW_LISTENER)
 
 
 class _signals_to:  # noqa: N801 - a context manager that reads like a phrase

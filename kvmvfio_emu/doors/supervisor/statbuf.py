@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import struct
 
 _STATX = struct.Struct("<IIQIIIH2xQQQQ" + "qI4x" * 4 + "IIIIQ")
@@ -15,7 +14,7 @@ _BILLION = 10**9
 def pack_stat(st: os.stat_result) -> bytes:
     """``struct stat`` of this machine: 144 bytes on x86_64, 128 on arm64."""
     times = [part for ns in (st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns) for part in divmod(ns, _BILLION)]
-    if platform.machine() == "x86_64":
+    if os.uname().machine == "x86_64":
         head = struct.pack(
             "<QQQIII4xQ", st.st_dev, st.st_ino, st.st_nlink, st.st_mode, st.st_uid, st.st_gid, st.st_rdev
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,8 @@ class Vfs:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.root = tempfile.mkdtemp(prefix="kvmvfio-emu-")
-        os.chmod(self.root, 0o755)  # whatever user the program becomes, it may look
+        self._tree = tree(host)
+        self._root = ""  #: of the mirror, once it is there
         self._owned = ["/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
         if "/dev/kvm" in host.nodes:
             self._owned.append("/dev/kvm")
@@ -40,15 +39,20 @@ class Vfs:
             if device.spec.bus != "pci":
                 self._owned.append(f"/proc/device-tree/{tree_name(device.spec)}")
         self._directories: dict[str, tuple[float, str]] = {}
-        self._write()
 
     def close(self) -> None:
         """Remove the mirror."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        if self._root:
+            shutil.rmtree(self._root, ignore_errors=True)
 
     def mirror(self, virtual: str) -> str:
-        """Where the mirror has it; symbolic links in there lead to the mirror again."""
-        return self.root + virtual
+        """Where the mirror has it; symbolic links in there lead to the mirror again.
+
+        It is written when it is first asked for, since many a program never looks.
+        """
+        if not self._root:
+            self._write()
+        return self._root + virtual
 
     def is_node(self, virtual: str) -> bool:
         """Whether it is a device node, which exists only as long as the kernel has it."""
@@ -60,7 +64,7 @@ class Vfs:
 
     def virtual(self, real: str) -> str | None:
         """The owned path that a path into the mirror stands for."""
-        return real[len(self.root) :] or "/" if real.startswith(self.root) else None
+        return real[len(self._root) :] or "/" if self._root and real.startswith(self._root) else None
 
     def translate(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
         """The owned absolute path that the target means; None when it is the real system's business."""
@@ -111,9 +115,17 @@ class Vfs:
         return os.path.realpath(real)
 
     def _write(self) -> None:
-        for path, node in tree(self._host).items():
-            place = self.mirror(path)
-            os.makedirs(place if node is None else os.path.dirname(place), exist_ok=True)
+        import tempfile  # here, as most of what it loads is not needed otherwise
+
+        self._root = tempfile.mkdtemp(prefix="kvmvfio-emu-")
+        os.chmod(self._root, 0o755)  # whatever user the program becomes, it may look
+        made = set()
+        for path, node in self._tree.items():
+            place = self._root + path
+            directory = place if node is None else os.path.dirname(place)
+            if directory not in made:
+                os.makedirs(directory, exist_ok=True)
+                made.add(directory)
             if isinstance(node, Link):
                 os.symlink(node.relative_to(path), place)
             elif node is not None:
