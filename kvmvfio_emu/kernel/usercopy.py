@@ -65,6 +65,17 @@ class UserMemory:
         self._transfer(_readv, address, buffer, size)
         return buffer
 
+    def read_string(self, address: int, size: int) -> bytes:
+        """The C string at ``address`` without its end, or its first ``size`` bytes. EFAULT when any of them is missing.
+
+        For ``size`` that stays inside a page; models one step of strncpy_from_user.
+        """
+        buffer = ctypes.create_string_buffer(size)
+        local, remote = _Iovec(ctypes.addressof(buffer), size), _Iovec(address, size)
+        if _readv(self.pid, local, 1, remote, 1, 0) != size:
+            raise KernelError(errno.EFAULT, f"no string at user address {address:#x}")
+        return buffer.value
+
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store ``data`` at ``address``. EFAULT when any byte is not writable."""
         self._transfer(_writev, address, bytearray(data), len(data))
@@ -79,7 +90,7 @@ class UserMemory:
             part = min(_CHUNK, size - done)
             local = _Iovec(local_base + done, part)
             remote = _Iovec(address + done, part)
-            if call(self.pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0) != part:
+            if call(self.pid, local, 1, remote, 1, 0) != part:
                 raise KernelError(errno.EFAULT, f"user memory {address:#x} .. {address + size:#x} not accessible")
 
     def vmas(self) -> Iterator[Vma]:

@@ -86,8 +86,9 @@ class Loop:
                     self._serve(notification)
             elif events & (select.EPOLLHUP | select.EPOLLERR):
                 break
-            for fd in ready.keys() & self._extra.keys():
-                self._extra[fd]()
+            if self._extra:
+                for fd in ready.keys() & self._extra.keys():
+                    self._extra[fd]()
             if self._parked:
                 runnable = self._advance()
             if self._host.mirrors:

@@ -9,7 +9,7 @@ import os
 import struct
 from typing import NamedTuple
 
-_NOTIF = struct.Struct("<QIIiIQ6Q")  # id, pid, flags, number, arch, instruction pointer, arguments
+_NOTIF = struct.Struct("<QI4xi4x8x6Q")  # id, pid, (flags), number, (arch), (instruction pointer), arguments
 _RESPONSE = struct.Struct("<QqiI")  # id, value, -errno, flags
 _ADDFD = struct.Struct("<QIIII")  # id, flags, our fd, their fd, their flags
 _SIZES = struct.Struct("<HHH")
@@ -52,8 +52,8 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        identifier, tid, _, number, _, _, *arguments = _NOTIF.unpack(raw)
-        return Notification(identifier, tid, number, tuple(arguments))
+        fields = _NOTIF.unpack(raw)
+        return Notification(fields[0], fields[1], fields[2], fields[3:])
 
     def pass_on(self, identifier: int) -> bool:
         """Let the real kernel execute the call. False when nobody waits for it any more."""

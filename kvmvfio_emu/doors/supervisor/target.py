@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _PIDFD_THREAD = os.O_EXCL  # Linux 6.9: a pidfd of any thread, not only of a leader
 _SYS_PIDFD_GETFD = 438
-_PAGE = 4096
+#: Paths are read in pieces of this many bytes: most are shorter.
+_PIECE = 256
 _PATH_MAX = 4096
 #: Seconds between two looks at the pending signals of a thread in KVM_RUN: each costs as much as a whole ioctl.
 _LOOK_AGAIN = 0.001
@@ -74,15 +75,15 @@ class TargetTask(Task):
     # -- memory -----------------------------------------------------------------------------------------------
 
     def read_path(self, address: int) -> bytes:
-        """A C string of at most PATH_MAX bytes, read up to each page's end. EFAULT, ENAMETOOLONG."""
+        """A C string of at most PATH_MAX bytes; models strncpy_from_user. EFAULT, ENAMETOOLONG."""
         text = b""
         while len(text) < _PATH_MAX:
-            part = self.mm.read(address, _PAGE - address % _PAGE)
-            end = part.find(0)
-            if end >= 0:
-                return text + bytes(part[:end])
+            size = _PIECE - address % _PIECE  # never beyond a page's end
+            part = self.mm.read_string(address, size)
             text += part
-            address += len(part)
+            if len(part) < size:
+                return text
+            address += size
         raise KernelError(errno.ENAMETOOLONG, "a path of more than 4095 bytes")
 
     # -- descriptors --------------------------------------------------------------------------------------------

@@ -77,14 +77,12 @@ class Vfs:
                 return None
             text = f"{base}/{text}"
         name = os.path.normpath(text)
-        if self._owns(name):
+        if name.startswith(_NEARBY) and self._owns(name):
             return name
         name = self._resolve(name, follow_last=follow_last)
-        return name if self._owns(name) else None
+        return name if name.startswith(_NEARBY) and self._owns(name) else None
 
     def _owns(self, name: str) -> bool:
-        if not name.startswith(_NEARBY):
-            return False
         return any(name == place or name.startswith(place + "/") for place in self._owned)
 
     def _base(self, task: TargetTask, dirfd: int) -> str | None:
@@ -98,14 +96,14 @@ class Vfs:
 
     def _resolve(self, name: str, *, follow_last: bool) -> str:
         """``name`` without symbolic links. Directories are remembered for a moment, since most paths share them."""
-        directory, last = os.path.split(name)
+        directory, _, last = name.rpartition("/")
         now = time.monotonic()
         known = self._directories.get(directory)
         if known is None or now - known[0] > _BELIEVED:
             if len(self._directories) > _KEPT:
                 self._directories.clear()
-            known = self._directories[directory] = (now, os.path.realpath(directory))
-        real = os.path.join(known[1], last)
+            known = self._directories[directory] = (now, os.path.realpath(directory + "/").rstrip("/"))
+        real = f"{known[1]}/{last}"
         if not follow_last:
             return real
         try:
