@@ -19,12 +19,10 @@ class Mmio(Exit):
     value: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Wfi(Exit):
     """Wait for interrupt, with none pending."""
 
 
-@dataclass(frozen=True, slots=True)
 class PowerOff(Exit):
     """PSCI SYSTEM_OFF."""
 

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, PowerOff, Wfi
 
@@ -26,16 +26,14 @@ _CTLR, _PMR, _IAR, _EOIR, _DIR = 0x00, 0x04, 0x0C, 0x10, 0x1000
 _ISENABLER, _ICENABLER, _ITARGETSR, _ICFGR = 0x100, 0x180, 0x800, 0xC00
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """Load ``size`` bytes; the ``yield`` returns the value."""
 
     address: int
     size: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """Store ``size`` bytes."""
 
     address: int
@@ -43,13 +41,11 @@ class Write:
     size: int = 4
 
 
-@dataclass(frozen=True, slots=True)
 class WaitForInterrupt:
     """WFI."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """Compute for some virtual time."""
 
     nanoseconds: int
@@ -65,8 +61,7 @@ wait_for_interrupt = WaitForInterrupt
 work = Work
 
 
-@dataclass(frozen=True, slots=True)
-class Cpu:
+class Cpu(NamedTuple):
     """What a script knows of its machine: where the GIC's frames are, and the idioms of a driver."""
 
     distributor: int

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RegionSpec:
+class RegionSpec(NamedTuple):
     """One memory window of a device, at host physical ``address``, ``size`` bytes."""
 
     address: int
@@ -16,8 +15,7 @@ class RegionSpec:
     mappable: bool = True  #: a driver may let userspace map it, if it is made of whole pages
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptSpec:
+class InterruptSpec(NamedTuple):
     """One wired interrupt: shared peripheral interrupt ``spi`` (GIC id minus 32)."""
 
     spi: int
@@ -39,8 +37,7 @@ class BarSpec:
     prefetchable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MsixSpec:
+class MsixSpec(NamedTuple):
     """MSI-X of a PCI function: ``vectors``, and where in which BAR its table and its pending bits are."""
 
     vectors: int
@@ -49,8 +46,7 @@ class MsixSpec:
     pba: int = 0x800
 
 
-@dataclass(frozen=True, slots=True)
-class PciSpec:
+class PciSpec(NamedTuple):
     """What the configuration space of a PCI function says. An id that is None is the model's own.
 
     BARs and capabilities are for the model "none"; a model that knows its device brings its own.
@@ -86,8 +82,7 @@ class DeviceSpec:
     pci: PciSpec = field(default_factory=PciSpec)  #: only means something on bus "pci"
 
 
-@dataclass(frozen=True, slots=True)
-class IommuSpec:
+class IommuSpec(NamedTuple):
     """The IOMMU in front of the devices."""
 
     page_sizes: tuple[int, ...] = (0x1000, 0x200000, 0x40000000)

@@ -14,9 +14,8 @@ A bank lists its registers as class attributes; each says where it is and what a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Self, overload
+from typing import ClassVar, NamedTuple, Self, overload
 
 
 class Action(Enum):
@@ -30,8 +29,7 @@ class Action(Enum):
     RAZ_WI = "reads as zero, writes ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """``width`` bits from bit ``lsb`` up that behave in their own way."""
 
     lsb: int

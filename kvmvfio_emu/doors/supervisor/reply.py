@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Continue(NamedTuple):
+class Continue:
     """Not our business: the real kernel executes the call."""
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
@@ -21,8 +20,7 @@ USER_END = 1 << 47
 _MAX_PAGES = (1 << 31) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One memory slot; sizes and addresses in bytes."""
 
     number: int

@@ -6,8 +6,7 @@ Each range is declared once: where it is, how many bits an interrupt has in it, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvmvfio_emu.kernel.kvm.vgic import lists
 from kvmvfio_emu.kernel.kvm.vgic.state import PRIVATE, SGIS, VirtualIrq
@@ -23,8 +22,7 @@ _Read = Callable[["Vgic", int, VirtualIrq], int]
 _Write = Callable[["Vgic", int, VirtualIrq, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """``length`` bytes from ``base`` with ``bits`` bits for each interrupt.
 
     ``read`` and ``write`` act on one interrupt as vCPU (index) sees it; without them the range is RAZ or WI.
