@@ -70,9 +70,8 @@ class UserMemory:
 
         For ``size`` that stays inside a page; models one step of strncpy_from_user.
         """
-        buffer = ctypes.create_string_buffer(size)
-        local, remote = _Iovec(ctypes.addressof(buffer), size), _Iovec(address, size)
-        if _readv(self.pid, local, 1, remote, 1, 0) != size:
+        buffer = (ctypes.c_char * size)()
+        if _readv(self.pid, _Iovec(ctypes.addressof(buffer), size), 1, _Iovec(address, size), 1, 0) != size:
             raise KernelError(errno.EFAULT, f"no string at user address {address:#x}")
         return buffer.value
 

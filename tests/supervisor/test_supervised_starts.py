@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +83,66 @@ print(os.readlink(f"/proc/self/fd/{os.open('/dev/kvm', os.O_RDWR)}"))
         "False False True",
         "/dev/kvm",
     ], done.stderr
+
+
+def test_a_path_that_the_program_turns_into_a_link_leads_there_at_once(supervised: Run) -> None:
+    script = """
+import os
+base = "/sys/bus/platform/devices"
+def look():
+    return os.path.exists("there/fff51000.ethernet"), os.path.exists("file/fff51000.ethernet")
+os.mkdir("there")
+open("file", "w").close()
+os.stat("file")
+print(*look())
+os.rmdir("there")
+os.symlink(base, "there")
+os.symlink(base, "new")
+os.rename("new", "file")
+print(*look())
+os.unlink("there")
+os.mkdir("there")
+os.rename("there", "else")
+os.link("file", "there", follow_symlinks=False)
+print(*look())
+print(os.listdir("file") == os.listdir(base))
+"""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        done = supervised("--", "/usr/bin/python3", "-c", script, cwd=directory)
+    assert done.stdout.splitlines() == ["False False", "True True", "True True", "True"], done.stderr
+
+
+def test_descriptors_are_the_programs_and_our_parents_only(supervised: Run) -> None:
+    ours = os.open("/dev/null", os.O_RDONLY)
+    try:
+        script = "import os; print(*(n for n in range(256) if os.path.exists(f'/proc/{os.getpid()}/fd/{n}')))"
+        done = supervised("--", "/usr/bin/python3", "-c", script, pass_fds=[ours])
+    finally:
+        os.close(ours)
+    assert done.stdout == f"0 1 2 {ours}\n"
+
+
+def test_signals_are_as_our_parent_had_them(supervised: Run) -> None:
+    script = "grep -E '^Sig(Blk|Ign)' /proc/self/status"
+    handlers = "import os, signal, sys; signal.signal(signal.SIGUSR1, signal.SIG_IGN); " + (
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL); signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "
+    )
+    start = [sys.executable, "-c", handlers + "os.execv(sys.argv[1], sys.argv[1:])"]
+    alone = subprocess.run([*start, "/bin/sh", "-c", script], capture_output=True, text=True)
+    under = subprocess.run([*start, *COMMAND, "--", "/bin/sh", "-c", script], capture_output=True, text=True)
+    assert alone.stdout == under.stdout
+    assert int(under.stdout.split()[-1], 16) == 1 << signal.SIGUSR1 - 1
+
+
+def test_a_program_that_cannot_be_executed_is_one_line_and_status_126(supervised: Run, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"no program of any kind")
+    program.chmod(0o755)
+    done = supervised("--", str(program))
+    assert done.returncode == 126
+    assert f"kvmvfio-emu: {program}: Exec format error\n" in done.stderr
 
 
 def test_targets_die_with_the_supervisor() -> None:

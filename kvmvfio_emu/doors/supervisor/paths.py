@@ -1,4 +1,7 @@
-"""The trapped calls on paths: opening, stat, access, readlink of what the emulated kernel shows."""
+"""The trapped calls on paths: opening, stat, access, readlink of what the emulated kernel shows.
+
+Those that may make a known path lead somewhere else are trapped, too, only to hear of them.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 _AT_SYMLINK_NOFOLLOW = 0x100
 _O_PATH = 0o10000000
 _CREATES = os.O_CREAT | os.O_TRUNC | os.O_APPEND
+#: What makes another file appear where one was, or where a link leads.
+_RENAMES = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")
+_MOUNTS = ("mount", "move_mount", "umount2")
 _FD_LINK = re.compile(rb"/(?:proc/(?:self|thread-self|(\d+))|dev)/fd/(\d+)")
 #: Device numbers as udev sees them; groups get dynamic ones from VFIO's own major.
 _NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196)}
@@ -52,6 +58,7 @@ class PathCalls:
             "faccessat2": lambda task, a: self._access(task, _signed(a[0]), a[1], a[2], follow=_follows(a[3])),
             "readlink": lambda task, a: self._readlink(task, AT_FDCWD, a[0], a[1], a[2]),
             "readlinkat": lambda task, a: self._readlink(task, _signed(a[0]), a[1], a[2], a[3]),
+            **dict.fromkeys((*_RENAMES, *_MOUNTS), self._move),
         }
 
     # -- opening ----------------------------------------------------------------------------------------------
@@ -73,6 +80,10 @@ class PathCalls:
             os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
             raise OSError(errno.EACCES, "the emulated sysfs is read-only")
         return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
+
+    def _move(self, task: TargetTask, arguments: Arguments) -> Reply:
+        self._vfs.forget()
+        return CONTINUE
 
     # -- looking ------------------------------------------------------------------------------------------------
 

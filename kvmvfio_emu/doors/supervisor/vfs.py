@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.host import Host
 
 AT_FDCWD = -100
-#: Seconds that the real path of a directory is believed to stay what it is.
+#: Seconds that what a path leads to is believed to stay what it is, unless the targets themselves move something.
 _BELIEVED = 1.0
 _NEARBY = ("/dev", "/sys", "/proc")
 _KEPT = 4096
@@ -38,7 +39,8 @@ class Vfs:
             self._owned.append(device_path(device.spec))
             if device.spec.bus != "pci":
                 self._owned.append(f"/proc/device-tree/{tree_name(device.spec)}")
-        self._directories: dict[str, tuple[float, str]] = {}
+        self._directories: dict[str, tuple[float, str]] = {}  #: when seen, and the real path
+        self._foreign: dict[str, float] = {}  #: when seen: names of the real system's that are there, and no links
 
     def close(self) -> None:
         """Remove the mirror."""
@@ -76,13 +78,23 @@ class Vfs:
             if base is None:
                 return None
             text = f"{base}/{text}"
+        seen = self._foreign.get(text)
+        if seen is not None and time.monotonic() - seen < _BELIEVED:
+            return None
         name = os.path.normpath(text)
-        if name.startswith(_NEARBY) and self._owns(name):
+        if self._owns(name):
             return name
         name = self._resolve(name, follow_last=follow_last)
-        return name if name.startswith(_NEARBY) and self._owns(name) else None
+        return name if self._owns(name) else None
+
+    def forget(self) -> None:
+        """Believe nothing of where paths lead: a target is about to change it."""
+        self._directories.clear()
+        self._foreign.clear()
 
     def _owns(self, name: str) -> bool:
+        if not name.startswith(_NEARBY):
+            return False
         return any(name == place or name.startswith(place + "/") for place in self._owned)
 
     def _base(self, task: TargetTask, dirfd: int) -> str | None:
@@ -95,20 +107,25 @@ class Vfs:
         return self.virtual(real) or real
 
     def _resolve(self, name: str, *, follow_last: bool) -> str:
-        """``name`` without symbolic links. Directories are remembered for a moment, since most paths share them."""
+        """``name`` without symbolic links. What is there is remembered for a moment: most paths come again.
+
+        Not what is missing, since that may be made any time.
+        """
         directory, _, last = name.rpartition("/")
         now = time.monotonic()
         known = self._directories.get(directory)
         if known is None or now - known[0] > _BELIEVED:
-            if len(self._directories) > _KEPT:
-                self._directories.clear()
+            if len(self._directories) + len(self._foreign) > _KEPT:
+                self.forget()
             known = self._directories[directory] = (now, os.path.realpath(directory + "/").rstrip("/"))
         real = f"{known[1]}/{last}"
         if not follow_last:
             return real
         try:
             os.readlink(real)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EINVAL and not self._owns(real):
+                self._foreign[name] = now
             return real
         return os.path.realpath(real)
 
