@@ -36,6 +36,11 @@ _writev = _syscall("process_vm_writev")
 _CHUNK = 1 << 20
 
 
+#: Strings are read in pieces of at most so many bytes; most are shorter.
+PIECE = 256
+_Piece = ctypes.c_char * PIECE  # once: each call for a type of another size would make one
+
+
 class Vma(NamedTuple):
     """One mapping of an address space, as /proc/PID/maps tells it."""
 
@@ -65,12 +70,13 @@ class UserMemory:
         self._transfer(_readv, address, buffer, size)
         return buffer
 
-    def read_string(self, address: int, size: int) -> bytes:
-        """The C string at ``address`` without its end, or its first ``size`` bytes. EFAULT when any of them is missing.
+    def read_string(self, address: int) -> bytes:
+        """The C string at ``address`` without its end, or its bytes up to the next multiple of `PIECE`. EFAULT.
 
-        For ``size`` that stays inside a page; models one step of strncpy_from_user.
+        One step of strncpy_from_user: it never reads beyond the page that the string's end may be in.
         """
-        buffer = (ctypes.c_char * size)()
+        size = PIECE - address % PIECE
+        buffer = _Piece()
         if _readv(self.pid, _Iovec(ctypes.addressof(buffer), size), 1, _Iovec(address, size), 1, 0) != size:
             raise KernelError(errno.EFAULT, f"no string at user address {address:#x}")
         return buffer.value

@@ -13,7 +13,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.task import Task
-from kvmvfio_emu.kernel.usercopy import UserMemory
+from kvmvfio_emu.kernel.usercopy import PIECE, UserMemory
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.descriptors import Descriptors
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _PIDFD_THREAD = os.O_EXCL  # Linux 6.9: a pidfd of any thread, not only of a leader
 _SYS_PIDFD_GETFD = 438
-#: Paths are read in pieces of this many bytes: most are shorter.
-_PIECE = 256
 _PATH_MAX = 4096
 #: Seconds between two looks at the pending signals of a thread in KVM_RUN: each costs as much as a whole ioctl.
 _LOOK_AGAIN = 0.001
@@ -78,13 +76,14 @@ class TargetTask(Task):
         """A C string of at most PATH_MAX bytes; models strncpy_from_user. EFAULT, ENAMETOOLONG."""
         text = b""
         while len(text) < _PATH_MAX:
-            size = _PIECE - address % _PIECE  # never beyond a page's end
-            part = self.mm.read_string(address, size)
+            part = self.mm.read_string(address)
             text += part
-            if len(part) < size:
-                return text
-            address += size
-        raise KernelError(errno.ENAMETOOLONG, "a path of more than 4095 bytes")
+            address += len(part)
+            if address % PIECE or not part:
+                break
+        if len(text) >= _PATH_MAX:
+            raise KernelError(errno.ENAMETOOLONG, "a path of more than 4095 bytes")
+        return text
 
     # -- descriptors --------------------------------------------------------------------------------------------
 
