@@ -17,28 +17,25 @@ from kvmvfio_emu.kernel.errors import KernelError
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Iovec(ctypes.Structure):
+class Iovec(ctypes.Structure):
+    """``struct iovec``."""
+
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 def _syscall(name: str) -> ctypes._NamedFuncPointer:
     function = getattr(_libc, name)
-    vector = ctypes.POINTER(_Iovec)
+    vector = ctypes.POINTER(Iovec)
     function.argtypes = [ctypes.c_int, vector, ctypes.c_ulong, vector, ctypes.c_ulong, ctypes.c_ulong]
     function.restype = ctypes.c_ssize_t
     return function  # type: ignore[no-any-return]
 
 
-_readv = _syscall("process_vm_readv")
-_writev = _syscall("process_vm_writev")
+process_vm_readv = _syscall("process_vm_readv")
+_process_vm_writev = _syscall("process_vm_writev")
 
 #: More than any struct of this API; a caller that asks for more gets EFAULT-free bounded work done in pieces.
 _CHUNK = 1 << 20
-
-
-#: Strings are read in pieces of at most so many bytes; most are shorter.
-PIECE = 256
-_Piece = ctypes.c_char * PIECE  # once: each call for a type of another size would make one
 
 
 class Vma(NamedTuple):
@@ -67,23 +64,12 @@ class UserMemory:
     def read(self, address: int, size: int) -> bytearray:
         """``size`` bytes at ``address`` (0 .. 2^64-1). EFAULT when any byte is not readable."""
         buffer = bytearray(size)
-        self._transfer(_readv, address, buffer, size)
+        self._transfer(process_vm_readv, address, buffer, size)
         return buffer
-
-    def read_string(self, address: int) -> bytes:
-        """The C string at ``address`` without its end, or its bytes up to the next multiple of `PIECE`. EFAULT.
-
-        One step of strncpy_from_user: it never reads beyond the page that the string's end may be in.
-        """
-        size = PIECE - address % PIECE
-        buffer = _Piece()
-        if _readv(self.pid, _Iovec(ctypes.addressof(buffer), size), 1, _Iovec(address, size), 1, 0) != size:
-            raise KernelError(errno.EFAULT, f"no string at user address {address:#x}")
-        return buffer.value
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store ``data`` at ``address``. EFAULT when any byte is not writable."""
-        self._transfer(_writev, address, bytearray(data), len(data))
+        self._transfer(_process_vm_writev, address, bytearray(data), len(data))
 
     def _transfer(self, call: ctypes._NamedFuncPointer, address: int, buffer: bytearray, size: int) -> None:
         if not size:
@@ -93,8 +79,8 @@ class UserMemory:
         local_base = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
         for done in range(0, size, _CHUNK):
             part = min(_CHUNK, size - done)
-            local = _Iovec(local_base + done, part)
-            remote = _Iovec(address + done, part)
+            local = Iovec(local_base + done, part)
+            remote = Iovec(address + done, part)
             if call(self.pid, local, 1, remote, 1, 0) != part:
                 raise KernelError(errno.EFAULT, f"user memory {address:#x} .. {address + size:#x} not accessible")
 

@@ -9,11 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.eventfds import eventfd_key
+from kvmvfio_emu.doors.supervisor.userpath import read_path
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.task import Task
-from kvmvfio_emu.kernel.usercopy import PIECE, UserMemory
+from kvmvfio_emu.kernel.usercopy import UserMemory
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.descriptors import Descriptors
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _PIDFD_THREAD = os.O_EXCL  # Linux 6.9: a pidfd of any thread, not only of a leader
 _SYS_PIDFD_GETFD = 438
-_PATH_MAX = 4096
 #: Seconds between two looks at the pending signals of a thread in KVM_RUN: each costs as much as a whole ioctl.
 _LOOK_AGAIN = 0.001
 
@@ -73,17 +73,8 @@ class TargetTask(Task):
     # -- memory -----------------------------------------------------------------------------------------------
 
     def read_path(self, address: int) -> bytes:
-        """A C string of at most PATH_MAX bytes; models strncpy_from_user. EFAULT, ENAMETOOLONG."""
-        text = b""
-        while len(text) < _PATH_MAX:
-            part = self.mm.read_string(address)
-            text += part
-            address += len(part)
-            if address % PIECE or not part:
-                break
-        if len(text) >= _PATH_MAX:
-            raise KernelError(errno.ENAMETOOLONG, "a path of more than 4095 bytes")
-        return text
+        """The path at ``address``. EFAULT, ENAMETOOLONG."""
+        return read_path(self.mm.pid, address)
 
     # -- descriptors --------------------------------------------------------------------------------------------
 
