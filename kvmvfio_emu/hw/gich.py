@@ -29,6 +29,8 @@ MISR_EOI = 1 << 0
 MISR_U = 1 << 1
 
 _IDLE = 0x100
+#: Instead of an interrupt id: an active priority that the hypervisor wrote.
+_RESTORED = -1
 
 
 def lr_virtual_id(lr: int) -> int:
@@ -113,6 +115,17 @@ class VirtualInterface:
         return self._running[-1][0] if self._running else _IDLE
 
     @property
+    def apr(self) -> int:
+        """GICH_APR: bit n set, something of priority n << 3 runs."""
+        return sum({1 << (priority >> 3) for priority, _ in self._running})
+
+    @apr.setter
+    def apr(self, value: int) -> None:
+        known = {priority >> 3: (priority, irq) for priority, irq in self._running}
+        levels = [level for level in reversed(range(32)) if value >> level & 1]
+        self._running = [known.get(level, (level << 3, _RESTORED)) for level in levels]
+
+    @property
     def signalled(self) -> bool:
         """Whether the virtual IRQ input of the vCPU is asserted."""
         return self._highest() is not None
@@ -133,7 +146,7 @@ class VirtualInterface:
         if irq >= 1020:
             return
         for index in reversed(range(len(self._running))):
-            if self._running[index][1] == irq:
+            if self._running[index][1] in (irq, _RESTORED):
                 del self._running[index]
                 break
         if not self.eoi_mode:

@@ -38,6 +38,12 @@ class KvmDifferences:
         "An irqfd or virqfd takes the eventfd's counter when it is signalled.",
         since="5.10",
     )
+    irqfd_atomic: bool = differs(
+        False,
+        "An irqfd's signal raises its interrupt at once and never lowers it (else a deferred pulse; a resampling one "
+        "is only raised in either).",
+        since="5.8",
+    )
     device_release: bool = differs(
         False,
         "A closed KVM device is destroyed at once (else it lives, and counts, until its VM goes).",

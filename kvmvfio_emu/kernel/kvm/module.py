@@ -10,7 +10,7 @@ from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.system import KvmFile
 from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
-from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device
+from kvmvfio_emu.kernel.kvm.vgic.family import vgic_family
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
@@ -26,13 +26,17 @@ class Kvm:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.vms: list[Vm] = []
+        self.vgics = vgic_family(host)
         answers = dict(host.profile.capabilities)
+        #: The end of vCPU numbers, and how many a virtual machine can have.
+        self.vcpu_ids: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
+        self.max_vcpus = min(self.vcpu_ids, self.vgics.max_vcpus or self.vcpu_ids)
+        for name in ("KVM_CAP_MAX_VCPUS", "KVM_CAP_MAX_VCPU_ID"):
+            if name in answers:
+                answers[name] = self.max_vcpus
         answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
         self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
-        self.max_vcpus: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
-        self.device_types: dict[int, type[KvmDevice]] = {uapi.KVM_DEV_TYPE_VFIO: KvmVfio}
-        if host.machine.board.gic_version == 2:
-            self.device_types[uapi.KVM_DEV_TYPE_ARM_VGIC_V2] = VgicV2Device
+        self.device_types: dict[int, type[KvmDevice]] = {uapi.KVM_DEV_TYPE_VFIO: KvmVfio, **self.vgics.device_types}
         host.nodes["/dev/kvm"] = self.open
         host.modules["kvm"] = self
 

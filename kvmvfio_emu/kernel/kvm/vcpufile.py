@@ -28,7 +28,7 @@ class VcpuFile(File):
         self.vcpu = vcpu
         self.link = f"anon_inode:kvm-vcpu:{vcpu.number}"
         self.owner = vcpu.vm.mm
-        vcpu.vm.get()
+        vcpu.vm.get(self)
 
     def attach_backing(self, fd: int) -> None:
         """The run page and what follows it."""
@@ -39,7 +39,7 @@ class VcpuFile(File):
 
     def release(self) -> None:
         """The vCPU itself stays until its virtual machine goes."""
-        self.vcpu.vm.put()
+        self.vcpu.vm.put(self)
 
     @ioctl(uapi.KVM_RUN)
     def run(self, arg: UserPtr) -> RunCall:
