@@ -11,6 +11,8 @@ from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.system import KvmFile
 from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
 from kvmvfio_emu.kernel.kvm.vgic.family import vgic_family
+from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import VgicV2Device
+from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device as BitmapVgicV2Device
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 #: KVM_RUN's shared pages: struct kvm_run, then the coalesced MMIO ring.
 PAGE = 4096
 RUN_PAGES = 2 * PAGE
+#: Every type of device that some kernel has on some machine.
+DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, BitmapVgicV2Device, VgicV2Device)
 
 
 class Kvm:
@@ -36,7 +40,12 @@ class Kvm:
                 answers[name] = self.max_vcpus
         answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
         self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
-        self.device_types: dict[int, type[KvmDevice]] = {uapi.KVM_DEV_TYPE_VFIO: KvmVfio, **self.vgics.device_types}
+        gic = host.machine.board.gic_version
+        self.device_types: dict[int, type[KvmDevice]] = {
+            getattr(uapi, kind.type_name): kind
+            for kind in DEVICE_TYPES
+            if kind.host_gic in (0, gic) and host.profile.offers(kind.when)
+        }
         host.nodes["/dev/kvm"] = self.open
         host.modules["kvm"] = self
 

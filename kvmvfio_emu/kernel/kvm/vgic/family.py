@@ -1,4 +1,4 @@
-"""Which VGIC a kernel brings: its device types and the older API, chosen once when KVM is loaded."""
+"""Which VGIC a kernel brings, beside the device types: the older API and limits, chosen once when KVM is loaded."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from kvmvfio_emu.kernel.kvm.vgic.v2 import BitmapVgics
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.host import Host
-    from kvmvfio_emu.kernel.kvm.device import KvmDevice
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 
 class VgicFamily(Protocol):
     """The VGICs that a kernel has on the host's interrupt controller."""
 
-    #: KVM_DEV_TYPE_* -> what KVM_CREATE_DEVICE makes.
-    device_types: dict[int, type[KvmDevice]]
     #: How many vCPUs a virtual machine can have, as far as the host's interrupt controller says; None: no limit.
     max_vcpus: int | None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.vgic.api import PRIVATE
 from kvmvfio_emu.kernel.kvm.vgic.modern.core import VgicCore
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 #: VGIC_MAX_RESERVED: interrupt ids from here on are LPIs or special, so there are at most 992 in steps of 32.
 _MAX_IRQS = 1023
 _MIN_IRQS = PRIVATE + 32
+
+
+#: The groups of every version, but for ADDR, and for what CTRL also has.
+COMMON = (
+    AttrGroup("KVM_DEV_ARM_VGIC_GRP_NR_IRQS", encodes="number, which is ignored"),
+    AttrGroup("KVM_DEV_ARM_VGIC_GRP_CTRL", ("KVM_DEV_ARM_VGIC_CTRL_INIT",)),
+)
 
 
 class FrameAddress(NamedTuple):
@@ -55,7 +63,7 @@ class VgicDevice(KvmDevice):
         assert isinstance(core, VgicCore)
         return core
 
-    # -- the three verbs ------------------------------------------------------------------------------------------
+    # -- set and get ----------------------------------------------------------------------------------------------
 
     def set_attr(self, attr: Any) -> int:
         """ENXIO unknown; else as its group says."""
@@ -69,12 +77,6 @@ class VgicDevice(KvmDevice):
             raise self._unknown(attr)
         return 0
 
-    def has_attr(self, attr: Any) -> int:
-        """ENXIO unknown; EINVAL where it names a vCPU that does not exist."""
-        if not self._has(attr):
-            raise self._unknown(attr)
-        return 0
-
     def _unknown(self, attr: Any) -> KernelError:
         return KernelError(errno.ENXIO, f"{self.name} has no attribute {attr.attr:#x} in group {attr.group}")
 
@@ -85,14 +87,6 @@ class VgicDevice(KvmDevice):
 
     def _get_own(self, attr: Any) -> bool:
         return False
-
-    def _has(self, attr: Any) -> bool:
-        """The common groups; a version asks its own after this."""
-        if attr.group == uapi.KVM_DEV_ARM_VGIC_GRP_ADDR:
-            return attr.attr in self.frames
-        if attr.group == uapi.KVM_DEV_ARM_VGIC_GRP_CTRL:
-            return bool(attr.attr == uapi.KVM_DEV_ARM_VGIC_CTRL_INIT)
-        return bool(attr.group == uapi.KVM_DEV_ARM_VGIC_GRP_NR_IRQS)
 
     def _control(self, attribute: int) -> bool:
         """Do what an attribute of the CTRL group asks for."""

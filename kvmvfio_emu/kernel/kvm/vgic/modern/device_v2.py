@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.vgic.modern import mmio_v2
-from kvmvfio_emu.kernel.kvm.vgic.modern.device import FrameAddress, VgicDevice
+from kvmvfio_emu.kernel.kvm.vgic.modern.device import COMMON, FrameAddress, VgicDevice
 from kvmvfio_emu.kernel.kvm.vgic.modern.v2 import CPU_SIZE, DIST_SIZE, VgicV2
 
 if TYPE_CHECKING:
@@ -30,13 +31,23 @@ class VgicV2Device(VgicDevice):
     """DIST_REGS and CPU_REGS: 32 bits at an offset (bits 0 to 31), of a vCPU (bits 32 to 39)."""
 
     name = "kvm-arm-vgic-v2"
+    type_name = "KVM_DEV_TYPE_ARM_VGIC_V2"
+    when = "vgic_modern arch!=x86_64"
+    host_gic = 2
+    attributes = (
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU")),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
+        *COMMON,
+    )
     core_class = VgicV2
     frames = _FRAMES
 
-    def _has(self, attr: Any) -> bool:
-        frame = _REGISTERS.get(attr.group)
+    def has_encoded(self, row: AttrGroup, attr: Any) -> bool:
+        """DIST_REGS and CPU_REGS: a register at the offset. EINVAL no such vCPU."""
+        frame = _REGISTERS.get(row.number)
         if frame is None:
-            return super()._has(attr)
+            return True
         self._cpu(attr)
         return frame.has(self.core, attr.attr & uapi.KVM_DEV_ARM_VGIC_OFFSET_MASK)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.vgic.modern.device import create_vgic
-from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import VgicV2Device, set_legacy_address
+from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import set_legacy_address
 from kvmvfio_emu.kernel.kvm.vgic.modern.v2 import VgicV2
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.host import Host
-    from kvmvfio_emu.kernel.kvm.device import KvmDevice
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 #: A GICv2 has eight CPU interfaces, which also hold how many vCPUs can be created before a VGIC is.
@@ -24,15 +22,12 @@ class ModernVgics:
     """A GICv2 gives VGICv2s."""
 
     def __init__(self, host: Host) -> None:
-        self.device_types: dict[int, type[KvmDevice]] = {}
-        self.max_vcpus: int | None = None
-        if host.machine.board.gic_version == 2:
-            self.device_types[uapi.KVM_DEV_TYPE_ARM_VGIC_V2] = VgicV2Device
-            self.max_vcpus = _V2_MAX_CPUS
+        self._has_v2 = host.machine.board.gic_version == 2
+        self.max_vcpus = _V2_MAX_CPUS if self._has_v2 else None
 
     def create_irqchip(self, vm: Vm) -> None:
         """A VGICv2. ENODEV where the host cannot give one; else as `create_vgic`."""
-        if uapi.KVM_DEV_TYPE_ARM_VGIC_V2 not in self.device_types:
+        if not self._has_v2:
             raise KernelError(errno.ENODEV, "the host's interrupt controller cannot give a VGICv2")
         create_vgic(vm, VgicV2)
 
