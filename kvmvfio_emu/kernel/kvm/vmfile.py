@@ -49,8 +49,10 @@ class VmFile(File):
         """A descriptor of vCPU ``arg``. EINVAL id too high, EBUSY the VGIC is initialised, EEXIST taken."""
         number = arg & 0xFFFFFFFF
         vgic, limit = self.vm.vgic, self.vm.kvm.max_vcpus
-        if number >= self.vm.kvm.vcpu_ids or len(self.vm.vcpus) >= limit:
-            raise KernelError(errno.EINVAL, f"vCPU id {number}: there can be {limit}")
+        if number >= self.vm.kvm.vcpu_ids:
+            raise KernelError(errno.EINVAL, f"vCPU id {number}: they end at {self.vm.kvm.vcpu_ids}")
+        if self.host.profile.vcpus_counted and len(self.vm.vcpus) >= limit:
+            raise KernelError(errno.EINVAL, f"there are {limit} vCPUs, as many as there can be")
         if vgic is not None and vgic.ready:
             raise KernelError(errno.EBUSY, "the VGIC is initialised for the vCPUs there are")
         if number >= limit:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.vgic.modern.device import create_vgic
-from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import set_legacy_address
+from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import VgicV2Device, set_legacy_address
 from kvmvfio_emu.kernel.kvm.vgic.modern.v2 import VgicV2
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class ModernVgics:
     """A GICv2 gives VGICv2s."""
 
     def __init__(self, host: Host) -> None:
-        self._has_v2 = host.machine.board.gic_version == 2
+        self._has_v2 = host.machine.board.gic_version == 2 and host.profile.offers(VgicV2Device.when)
         self.max_vcpus = _V2_MAX_CPUS if self._has_v2 else None
 
     def create_irqchip(self, vm: Vm) -> None:
