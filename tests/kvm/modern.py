@@ -9,7 +9,7 @@ from typing import Any
 from support import ADDR, CPU, CPU_BASE, CTRL, DIST, DIST_BASE, DIST_REGS, NR_IRQS, Client
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest import Cpu, Script, read, wait_for_interrupt, write
+from kvmvfio_emu.guest import Cpu, Script, read, write
 from kvmvfio_emu.guest.script import Operation, Routine
 
 KERNELS = ["linux-6.1", "linux-6.12"]
@@ -29,7 +29,7 @@ class Guest:
 
     def __init__(self, client: Client, vm: int, number: int) -> None:
         self.client = client
-        self._todo: deque[Operation] = deque()
+        self.todo: deque[Operation] = deque()  #: what it executes next; when that is done, KVM_RUN ends
         self._results: list[int] = []
         client.kernel.attach_guest(number, Script(self._main))
         self.fd = client.vcpu(vm, number, init=True)
@@ -37,16 +37,16 @@ class Guest:
 
     def _main(self, cpu: Cpu) -> Routine:
         while True:
-            if self._todo:
-                self._results.append((yield self._todo.popleft()))
+            if self.todo:
+                self._results.append((yield self.todo.popleft()))
             else:
                 yield write(_DOORBELL, 0)
 
     def do(self, *operations: Operation) -> int:
         """Execute ``operations``; the result of the last one."""
-        self._todo.extend(operations)
+        self.todo.extend(operations)
         assert self.client.ioctl(self.fd, uapi.KVM_RUN) == 0
-        assert not self._todo
+        assert not self.todo
         return self._results[-1] if operations else 0
 
     def read(self, offset: int, size: int = 4) -> int:
@@ -56,10 +56,6 @@ class Guest:
     def write(self, offset: int, value: int, size: int = 4) -> None:
         """Store to the distributor."""
         self.do(write(DIST_BASE + offset, value, size))
-
-    def wait(self) -> None:
-        """WFI, which must return at once."""
-        self.do(wait_for_interrupt())
 
     def enable(self, eoi_mode: int = 0) -> None:
         """Let the CPU interface signal everything."""
