@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from modern import (
@@ -293,3 +294,4 @@ class Lines(RuleBasedStateMachine):
 
 
 TestLines = Lines.TestCase
+TestLines.settings = settings(max_examples=50, deadline=None)

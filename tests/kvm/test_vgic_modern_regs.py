@@ -203,7 +203,7 @@ def test_sgi_sources_make_and_end_pending(machine: Machine) -> None:
 
 
 @given(st.integers(0, 95), st.integers(0, 255))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_priorities_keep_five_bits(machine: Machine, irq: int, priority: int) -> None:
     machine.set(IPRIORITYR + irq // 4 * 4, priority << irq % 4 * 8)
     assert machine.get(IPRIORITYR + irq // 4 * 4) == (priority & 0xF8) << irq % 4 * 8
@@ -258,7 +258,7 @@ def test_saved_iidr_is_kvms_and_read_only(machine: Machine) -> None:
         max_size=30,
     )
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_writes_keep_the_vgic_sound(machine: Machine, writes: list[tuple[int, int, int, int]]) -> None:
     for group, offset, cpu, value in writes:
         if (group, offset) != (DIST_REGS, IIDR):
