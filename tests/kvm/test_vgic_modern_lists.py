@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from modern import CTLR, IPRIORITYR, ITARGETSR, KERNELS, SGIR, Guest, Machine
+from modern import CTLR, IPRIORITYR, ISACTIVER, ITARGETSR, KERNELS, SGIR, Guest, Machine
 from support import BOARD, CPU_BASE
 
 from kvmvfio_emu import uapi
@@ -51,14 +51,12 @@ def test_an_empty_list_register_brings_the_next_without_anybody_asking(edges: Ma
 
 
 def test_what_is_active_has_a_list_register_before_all_others(edges: Machine) -> None:
-    guest = edges.guest
-    guest.write(IPRIORITYR + 40, 0xF0, 1)
-    edges.line(40, 1)
-    assert guest.ack() == 40
-    for irq in range(41, 41 + 2 * LRS):
+    last = 40 + 3 * LRS - 1
+    for irq in range(40, last):
         edges.line(irq, 1)
-    guest.eoi(40)
-    assert edges.state(40) == "I"
+    edges.put_bit(ISACTIVER, last)
+    edges.guest.eoi(last)
+    assert edges.state(last) == "I"
 
 
 def test_disabled_ones_come_last(edges: Machine) -> None:
@@ -84,17 +82,33 @@ def test_nothing_of_lower_priority_is_seen_between_the_sources_of_an_sgi(machine
     assert first.ack() == 3 | 1 << 10
 
 
+def _queued(guest: Guest) -> list[tuple[int, int, int]]:
+    """(interrupt, state, source) of what the next entry puts into list registers."""
+    queued: list[int] = []
+    stop = guest.client.kernel.listen(
+        lambda event: event.name == "lr_queued" and queued.append(int(event.fields["value"]))  # type: ignore[func-returns-value]
+    )
+    guest.do()
+    stop()
+    return [(lr_virtual_id(lr), lr & LR_STATE, lr_source(lr)) for lr in queued]
+
+
 def test_an_active_sgi_keeps_its_source(machine: Machine) -> None:
     first, second = machine.boot().guests
     second.write(SGIR, 1 << 16 | 3)
     assert first.ack() == 3 | 1 << 10
-    queued: list[int] = []
-    stop = machine.client.kernel.listen(
-        lambda event: event.name == "lr_queued" and queued.append(int(event.fields["value"]))  # type: ignore[func-returns-value]
-    )
-    first.do()
-    stop()
-    assert [(lr_virtual_id(lr), lr & LR_STATE, lr_source(lr)) for lr in queued[:1]] == [(3, LR_ACTIVE, 1)]
+    assert _queued(first)[0] == (3, LR_ACTIVE, 1)
+
+
+def test_several_requests_wait_for_the_end_of_an_active_sgi(machine: Machine) -> None:
+    first, second = machine.boot().guests
+    second.write(SGIR, 1 << 16 | 3)
+    assert first.ack() == 3 | 1 << 10
+    for guest in (first, second):
+        guest.write(SGIR, 1 << 16 | 3)
+    assert _queued(first)[0] == (3, LR_ACTIVE, 1)
+    first.eoi(3 | 1 << 10)
+    assert [first.handle(), first.handle(), first.handle()] == [3, 3 | 1 << 10, NOTHING]
 
 
 def test_whoever_gets_an_interrupt_of_another_wakes(machine: Machine) -> None:
