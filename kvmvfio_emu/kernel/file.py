@@ -202,7 +202,10 @@ class File:
         raise NotImplementedError
 
     def attach_backing(self, fd: int) -> None:
-        """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now."""
+        """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now.
+
+        A file that has any keeps it open until it is released.
+        """
         close(fd)
 
     def abandon(self) -> None:

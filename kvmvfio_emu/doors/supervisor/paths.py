@@ -21,6 +21,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.descriptors import Descriptors
     from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.file import File
     from kvmvfio_emu.kernel.host import Host
 
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -65,7 +66,14 @@ class PathCalls:
 
     def _open(self, task: TargetTask, dirfd: int, path: int, flags: int) -> Reply:
         follow = not flags & os.O_NOFOLLOW
-        virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
+        text = task.read_path(path)
+        file = None if flags & _O_PATH else self._linked_file(task, text)
+        if file is not None:
+            # Opened natively it would be a second way to the same memfd, whose close would seem to be the last one.
+            if not self._vfs.is_node(file.link):
+                raise OSError(errno.ENXIO, "what has no name cannot be opened")
+            return NewFd(self._descriptors.install(self._host.open(file.link)), bool(flags & os.O_CLOEXEC))
+        virtual = self._vfs.translate(task, dirfd, text, follow_last=follow)
         if virtual is None:
             return CONTINUE
         cloexec = bool(flags & os.O_CLOEXEC)
@@ -77,8 +85,9 @@ class PathCalls:
             return NewFd(self._descriptors.install(self._host.open(virtual)), cloexec)
         self._check_exists(virtual)
         if not flags & _O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & _CREATES):
-            os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
-            raise OSError(errno.EACCES, "the emulated sysfs is read-only")
+            status = os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
+            error = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EACCES
+            raise OSError(error, "the emulated sysfs is read-only")
         return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
 
     def _move(self, task: TargetTask, arguments: Arguments) -> Reply:
@@ -120,6 +129,8 @@ class PathCalls:
         return os.makedev(*number)
 
     def _access(self, task: TargetTask, dirfd: int, path: int, mode: int, *, follow: bool) -> Reply:
+        if mode & ~(os.R_OK | os.W_OK | os.X_OK) & 0xFFFFFFFF:
+            raise OSError(errno.EINVAL, "no such access")
         virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
         if virtual is None:
             return CONTINUE
@@ -147,16 +158,31 @@ class PathCalls:
 
     def _descriptor_link(self, task: TargetTask, path: bytes) -> str | None:
         """What /proc/PID/fd/N of one of ours would say on a real kernel."""
+        number = self._linked_number(task, path)
+        if number is None:
+            return None
+        file = self._linked_file(task, path)
+        if file is not None:
+            return file.link
+        try:
+            return self._vfs.virtual(os.readlink(f"fd/{number}", dir_fd=task.proc))
+        except OSError:  # not open: the real kernel says so, too
+            return None
+
+    def _linked_file(self, task: TargetTask, path: bytes) -> File | None:
+        """The file of ours that /proc/PID/fd/N leads to."""
+        number = self._linked_number(task, path)
+        try:
+            return None if number is None else task.fget(number)
+        except KernelError:
+            return None
+
+    @staticmethod
+    def _linked_number(task: TargetTask, path: bytes) -> int | None:
         found = _FD_LINK.fullmatch(path)
         if found is None or (found[1] is not None and int(found[1]) not in (task.tgid, task.tid)):
             return None
-        number = int(found[2])
-        try:
-            file = task.fget(number)
-            link = os.readlink(f"fd/{number}", dir_fd=task.proc)
-        except (KernelError, OSError):  # not open: the real kernel says so, too
-            return None
-        return self._vfs.virtual(link) if file is None else file.link
+        return int(found[2])
 
     def _check_exists(self, virtual: str) -> None:
         if self._vfs.is_gone(virtual):

@@ -69,7 +69,16 @@ class Vfs:
         return real[len(self._root) :] or "/" if self._root and real.startswith(self._root) else None
 
     def translate(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
-        """The owned absolute path that the target means; None when it is the real system's business."""
+        """The owned absolute path that the target means; None when it is the real system's business.
+
+        OSError when what has to be a directory on the way, or with a slash behind it, is none: ENOENT, ENOTDIR, ELOOP.
+        """
+        if path.endswith((b"/", b"/.")):
+            name = self._find(task, dirfd, path, follow_last=True)
+            return None if name is None else self._directory(name)
+        return self._find(task, dirfd, path, follow_last=follow_last)
+
+    def _find(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
         if not path:
             return None
         text = os.fsdecode(path)
@@ -78,6 +87,10 @@ class Vfs:
             if base is None:
                 return None
             text = f"{base}/{text}"
+        if text.startswith("/proc/self/"):
+            text = f"/proc/{task.tgid}/{text[11:]}"  # ours would be another one
+        if "/.." in text:
+            text = self._climb(text)
         seen = self._foreign.get(text)
         if seen is not None and time.monotonic() - seen < _BELIEVED:
             return None
@@ -91,6 +104,28 @@ class Vfs:
         """Believe nothing of where paths lead: a target is about to change it."""
         self._directories.clear()
         self._foreign.clear()
+
+    def _climb(self, text: str) -> str:
+        """``text`` without "..": up from where a link leads to, not from the link itself."""
+        place = ""
+        for name in text.split("/"):
+            if name == "..":
+                place = os.path.dirname(self._directory(place or "/")).rstrip("/")
+            elif name not in ("", "."):
+                place += f"/{name}"
+        return place or "/"
+
+    def _directory(self, name: str) -> str:
+        """``name`` without symbolic links. OSError if it is owned and no directory."""
+        name = self._resolve(name, follow_last=True)
+        if not self._owns(name):
+            return name
+        if self.is_gone(name):
+            raise OSError(errno.ENOENT, "no such device node")
+        real = os.path.realpath(self.mirror(name), strict=True)
+        if not os.path.isdir(real):
+            raise OSError(errno.ENOTDIR, "no directory")
+        return self.virtual(real) or name
 
     def _owns(self, name: str) -> bool:
         if not name.startswith(_NEARBY):
