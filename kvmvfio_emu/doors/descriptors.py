@@ -66,12 +66,17 @@ class Descriptors:
         self.by_cookie: Callable[[int], File | None] = self._cookies.get
 
     def install(self, file: File) -> int:
-        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it. EMFILE."""
+        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it.
+
+        EMFILE, ENFILE, ENOMEM.
+        """
         try:
             return self._install(file)
         except OSError as error:
             file.put()
-            raise KernelError(error.errno or errno.EMFILE, f"no descriptor for a new {file.kind} file") from None
+            # Linux knows these only; what else our memfds and watches run out of is memory to the caller.
+            number = error.errno if error.errno in (errno.EMFILE, errno.ENFILE) else errno.ENOMEM
+            raise KernelError(number or errno.ENOMEM, f"no descriptor for a new {file.kind} file") from None
 
     def _install(self, file: File) -> int:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

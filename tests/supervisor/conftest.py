@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from kvmvfio_emu import uapi
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "docs" / "examples"
 SECONDS = 60
+COMMAND = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run"]
 
 
 @pytest.fixture(scope="session")
@@ -44,18 +45,19 @@ def build() -> Iterator[Callable[..., str]]:
 def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``supervised(*options, "--", *argv)``: what `kvmvfio-emu run` did; fails if files stayed open.
 
+    ``prefix``: a command that runs ours. The other keywords are those of `subprocess.run`.
     Skips where the host cannot do it at all (no user notification, or a seccomp profile that forbids it).
     """
 
-    def run(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--report", *arguments]
+    def run(*arguments: str, prefix: Sequence[str] = (), **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [*prefix, *COMMAND, "--report", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **kwargs)  # type: ignore[call-overload]
         assert "Traceback" not in done.stderr, done.stderr
         assert "0 open files" in done.stderr, done.stderr
         return done
 
     probe = subprocess.run(
-        [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", "true"],
+        [*COMMAND, "--", "true"],
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -20,7 +20,7 @@ from kvmvfio_emu.doors.supervisor.notify import Interrupted
 from kvmvfio_emu.doors.supervisor.owed import Owed, Ticket
 from kvmvfio_emu.doors.supervisor.reply import Continue, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.tasks import Tasks
-from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
 from kvmvfio_emu.kernel.kvm.run import RunCall
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ class Loop:
             pass  # killed meanwhile: nobody waits
         except OSError as error:
             self._answer(notification.id, notification.tid, -(error.errno or errno.EIO))
+        except KvmVfioEmuError as error:
+            self._cannot(notification, error)
         except Exception:
             self._failed(notification)
         finally:
@@ -187,6 +189,13 @@ class Loop:
         self._answer(identifier, tid, value)
         del self._tickets[identifier]
         return True
+
+    def _cannot(self, notification: Notification, error: KvmVfioEmuError) -> None:
+        """The host lacks what we need: the target gets EIO, the user one line, however often it happens."""
+        if not self.failures:
+            print(f"kvmvfio-emu: {error}", file=sys.stderr)
+        self.failures += 1
+        self._answer(notification.id, notification.tid, -errno.EIO)
 
     def _failed(self, notification: Notification) -> None:
         """A fault of ours: the target gets EIO and goes on, the developer gets the traceback."""

@@ -121,7 +121,10 @@ def supported(seccomp: int) -> str | None:
     sizes = ctypes.create_string_buffer(_SIZES.size)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(seccomp, _GET_NOTIF_SIZES, 0, sizes):
-        return f"seccomp user notification: {os.strerror(ctypes.get_errno())}; Linux 5.9 or later is needed"
+        error = ctypes.get_errno()
+        forbidden = error in (errno.EPERM, errno.EACCES)
+        advice = "a container needs a seccomp profile that allows seccomp(2)" if forbidden else "Linux 5.9 has it"
+        return f"seccomp user notification: {os.strerror(error)}; {advice}"
     if _SIZES.unpack(sizes.raw)[:2] != (_NOTIF.size, _RESPONSE.size):
         return f"seccomp notifications have an unknown layout {_SIZES.unpack(sizes.raw)}"
     return None

@@ -8,6 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.sysfs import Link, device_path, tree, tree_name
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ class Vfs:
     def mirror(self, virtual: str) -> str:
         """Where the mirror has it; symbolic links in there lead to the mirror again.
 
-        It is written when it is first asked for, since many a program never looks.
+        It is written when it is first asked for, since many a program never looks. KvmVfioEmuError if it cannot be.
         """
         if not self._root:
-            self._write()
+            try:
+                self._write()
+            except OSError as error:
+                self.close()
+                self._root = ""
+                raise KvmVfioEmuError(f"no temporary directory for views of the system: {error.strerror}") from None
         return self._root + virtual
 
     def is_node(self, virtual: str) -> bool:
