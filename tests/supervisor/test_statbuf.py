@@ -8,6 +8,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +78,7 @@ def test_times_before_1970(build: Callable[..., str]) -> None:
 def test_the_layout_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
     """128 bytes, with the field offsets of asm-generic/stat.h."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
     raw = statbuf.pack_stat(like())
     assert len(raw) == 128
     u32, u64 = (struct.Struct(f"<{kind}").unpack_from for kind in "IQ")

@@ -13,6 +13,7 @@ from kvmvfio_emu.kernel.kvm.run import RunCall
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.supervisor.hybrid import RealKvm
     from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.file import File
 
 #: More than any region access; a longer one is done in part, as read and write may.
 _MAX_TRANSFER = 1 << 20
@@ -60,9 +61,18 @@ class DescriptorCalls:
         wanted = min(arguments[2], _MAX_TRANSFER)
         data = _readable(task, arguments[1], wanted)
         taken = file.write(data, arguments[3])
-        if taken == len(data) < wanted:
+        if taken == len(data) < wanted and _goes_on(file, arguments[3] + taken):
             raise KernelError(errno.EFAULT, f"only {taken} of {wanted} bytes can be read")
         return Value(taken)
+
+
+def _goes_on(file: File, offset: int) -> bool:
+    """Whether there is something to write at ``offset``, or is the region's end there."""
+    try:
+        file.write(b"", offset)
+    except KernelError as error:
+        return error.errno != errno.EINVAL
+    return True
 
 
 def _check_range(arguments: tuple[int, ...]) -> None:

@@ -94,7 +94,10 @@ class Vfs:
                 return None
             text = f"{base}/{text}"
         if text.startswith("/proc/self/"):
-            text = f"/proc/{task.tgid}/{text[11:]}"  # ours would be another one
+            # Ours would be another one; and from there descriptors lead into the mirror.
+            directory, _, last = f"/proc/{task.tgid}/{text[11:]}".rpartition("/")
+            real = os.path.realpath(directory)
+            text = f"{self.virtual(real) or real}/{last}"
         if "/.." in text:
             text = self._climb(text)
         seen = self._foreign.get(text)

@@ -1,4 +1,4 @@
-/* The system call numbers of this machine, of all that the supervisor has names for. */
+/* The system call numbers of this machine, of calls that a supervisor may want to see. */
 #include <stdio.h>
 #include <sys/syscall.h>
 
@@ -13,6 +13,9 @@ int main(void)
     SHOW(access);
     SHOW(creat);
     SHOW(readlink);
+    SHOW(rename);
+    SHOW(link);
+    SHOW(symlink);
 #endif
     SHOW(ioctl);
     SHOW(pread64);
@@ -24,6 +27,15 @@ int main(void)
     SHOW(statx);
     SHOW(openat2);
     SHOW(faccessat2);
+#ifdef SYS_renameat
+    SHOW(renameat);
+#endif
+    SHOW(renameat2);
+    SHOW(linkat);
+    SHOW(symlinkat);
+    SHOW(mount);
+    SHOW(umount2);
+    SHOW(move_mount);
     SHOW(seccomp);
     return 0;
 }
