@@ -1,7 +1,7 @@
 """`kvmvfio-emu` as it is on a host that lacks something: ``python -m supervisor.old_host FEATURES run -- ...``.
 
-FEATURES, comma-separated: "killable" (WAIT_KILLABLE_RECV, Linux 5.19) and "sync" (SYNC_WAKE_UP, 6.6). What is asked of the
-real kernel in their place is something that no kernel has, so its refusal is the real one. With "calm" beside it,
+FEATURES, comma-separated: "killable" (WAIT_KILLABLE_RECV, Linux 5.19) and "sync" (SYNC_WAKE_UP, 6.6). What is asked of
+the real kernel in their place is something that no kernel has, so its refusal is the real one. With "calm" beside it,
 nothing else; without, two of three answers and every other descriptor are held back until SIGUSR1 has interrupted the
 thread that they are for (of programs with one thread). At the end, a line on stderr says how often, and how many
 answers a repeated call got without being executed again.

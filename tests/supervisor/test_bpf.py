@@ -14,7 +14,19 @@ from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS
 from kvmvfio_emu.doors.supervisor.syscalls import _KNOWN, Architecture
 
 ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000
-PATHS = ("open", "creat", "openat", "openat2", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2")
+PATHS = (
+    "open",
+    "creat",
+    "openat",
+    "openat2",
+    "stat",
+    "lstat",
+    "newfstatat",
+    "statx",
+    "access",
+    "faccessat",
+    "faccessat2",
+)
 TRAPPED = (*DescriptorCalls().handlers, *PATHS, "readlink", "readlinkat")
 #: What a program calls all the time and must not wait for us in: read, write, close, mmap, futex, by machine.
 NATIVE = {"x86_64": (0, 1, 3, 9, 202, 317), "aarch64": (63, 64, 57, 222, 98, 277)}

@@ -82,6 +82,12 @@ def test_the_layout_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = statbuf.pack_stat(like())
     assert len(raw) == 128
     u32, u64 = (struct.Struct(f"<{kind}").unpack_from for kind in "IQ")
-    assert [u64(raw, at)[0] for at in (0, 8, 32, 48, 64)] == [os.makedev(0, 27), 1 << 33, os.makedev(10, 232), 1 << 40, 99]
+    assert [u64(raw, at)[0] for at in (0, 8, 32, 48, 64)] == [
+        os.makedev(0, 27),
+        1 << 33,
+        os.makedev(10, 232),
+        1 << 40,
+        99,
+    ]
     assert [u32(raw, at)[0] for at in (16, 20, 24, 28, 56)] == [0o20666, 3, 1000, 1001, 512]
     assert [u64(raw, at)[0] for at in (72, 80, 88, 96, 104, 112)] == [1, 1, 2, 2, 3, 999_999_999]

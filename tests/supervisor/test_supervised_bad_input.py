@@ -1,4 +1,4 @@
-"""Programs that do everything wrong, on purpose: an errno each, no hang, nothing left, nothing changed outside of them."""
+"""Programs that do everything wrong on purpose: an errno each, no hang, nothing left, nothing changed outside."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def test_what_is_outside_of_the_program_stays_as_it_was(build: Build, supervised
     """No file of ours is left, neither in the temporary directory nor in shared memory."""
     before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
     environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
-    supervised("--", build("paths"), "/dev/vfio/vfio", "/dev/vfio", "/sys/bus/platform/devices/fff51000.ethernet/driver")
+    supervised(
+        "--", build("paths"), "/dev/vfio/vfio", "/dev/vfio", "/sys/bus/platform/devices/fff51000.ethernet/driver"
+    )
     done = supervised("--", "stat", "/sys/bus/platform/devices", env=environment)
     assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []

@@ -44,6 +44,22 @@ def test_calls_are_answered_as_in_process(build: Build, supervised: Run, flags: 
     }
 
 
+def test_bare_system_calls_of_a_static_program(build: Build, supervised: Run) -> None:
+    assert answers(supervised("--", build("bare", "-static"))) == {
+        "api": "12 0",
+        "openat2": "12 0",
+        "cloexec": "1",
+        "stat": "0 0",
+        "device": "1",
+        "lstat": "0 0",
+        "link": "1",
+        "access": "0 0",
+        "access-nothing": "-1 ENOENT",
+        "readlink": "0 0",
+        "target": "../../../devices/platform/fff51000.ethernet",
+    }
+
+
 def test_descriptors_travel_by_dup_fork_exec_and_sockets(build: Build, supervised: Run) -> None:
     done = supervised("--", build("family"))
     assert answers(done) == {
@@ -99,9 +115,7 @@ def test_strace_works_inside(build: Build, supervised: Run, tmp_path: object) ->
     assert "KVM_GET_API_VERSION" in done.stderr
 
 
-def test_as_an_unprivileged_user(
-    build: Build, supervised: Run, unprivileged: tuple[list[str], dict[str, str]]
-) -> None:
+def test_as_an_unprivileged_user(build: Build, supervised: Run, unprivileged: tuple[list[str], dict[str, str]]) -> None:
     command, environment = unprivileged
     done = subprocess.run(
         [*command, "-m", "kvmvfio_emu.cli.main", "run", "--report", "--", build("answers")],

@@ -104,7 +104,15 @@ def test_without_a_kvm_of_ours_its_name_is_the_real_one(host: Host, task: Any) -
 
 
 @pytest.mark.parametrize(
-    "path", ["//dev//vfio/5", "///dev/vfio/./5", "/./dev/vfio/5", "/dev/../dev/vfio/5", "/dev/vfio/../vfio/5", "/../dev/vfio/5"]
+    "path",
+    [
+        "//dev//vfio/5",
+        "///dev/vfio/./5",
+        "/./dev/vfio/5",
+        "/dev/../dev/vfio/5",
+        "/dev/vfio/../vfio/5",
+        "/../dev/vfio/5",
+    ],
 )
 def test_odd_forms_of_a_path(translate: Translate, path: str) -> None:
     assert translate(path) == "/dev/vfio/5"
@@ -194,7 +202,9 @@ def test_relative_to_what_is_no_directory(translate: Translate) -> None:
     os.close(writer)
 
 
-def test_by_way_of_proc_self(translate: Translate, opened: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_way_of_proc_self(
+    translate: Translate, opened: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The program's own, not the supervisor's."""
     monkeypatch.chdir("/dev")
     assert translate("/proc/self/cwd/kvm") == "/dev/kvm"
