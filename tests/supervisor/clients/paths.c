@@ -7,6 +7,7 @@
 
 static char *page; /* followed by nothing */
 static char *volatile nothing;
+static char wide[3 * 4096] __attribute__((aligned(4096)));
 
 static char *at_end(const char *text, size_t length)
 {
@@ -32,12 +33,10 @@ int main(int argc, char **argv)
     OPEN("top", open((char *)-1L, O_RDWR));
     OPEN("to-the-end", open(at_end(node, strlen(node) + 1), O_RDWR));
     OPEN("over-the-end", open(at_end(node, strlen(node)), O_RDWR));
-    memset(text, '/', 5000);
-    strcpy(text + 5000, node);
-    OPEN("long", open(text, O_RDWR));
-    memset(text, '/', 4095);
-    strcpy(text + 4095 - strlen(node), node);
-    OPEN("just-short-enough", open(text, O_RDWR));
+    memset(wide, '/', sizeof wide); /* not at a page's start, so that its end lies in the second one */
+    strcpy(wide + 16 + 4096 - strlen(node), node);
+    OPEN("long", open(wide + 16, O_RDWR));
+    OPEN("just-short-enough", open(wide + 17, O_RDWR));
     OPEN("empty", open("", O_RDWR));
     OPEN("no-directory", open(node, O_RDONLY | O_DIRECTORY));
     OPEN("exclusive", open(node, O_RDWR | O_CREAT | O_EXCL, 0600));
