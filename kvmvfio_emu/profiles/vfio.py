@@ -70,3 +70,8 @@ class VfioDifferences:
         "VFIO_DEVICE_SET_IRQS on platform devices bounds start and count, and copies count elements (else one).",
         since="4.9",
     )
+    platform_idle_resets: tuple[str, ...] = differs(
+        (),
+        "Compatible strings of the platform devices whose reset module is loaded and succeeds without touching the "
+        "device (a board's own ``has_reset`` is one that resets).",
+    )

@@ -107,6 +107,7 @@ class FakeTask(Task):
         self.mm = UserMemory(os.getpid())
         self.files: dict[int, File] = {}
         self.limit = 1100
+        self.closed: set[int] = set()  #: eventfds whose last descriptor went without a sound
 
     def fget(self, fd: int) -> File | None:
         if fd in self.files:
@@ -125,6 +126,9 @@ class FakeTask(Task):
         if found is None:
             raise KernelError(errno.EINVAL, "no eventfd")
         return self.host.eventfds.adopt(int(found[1]), os.dup(fd))
+
+    def abandoned(self, eventfd: EventFd) -> bool:
+        return eventfd.key in self.closed
 
     def install(self, file: File) -> int:
         fd = next(number for number in range(1000, 1 << 20) if number not in self.files)

@@ -40,7 +40,7 @@ class PlatformDeviceFile(VfioDeviceFile):
         """What it is, how many regions and interrupts it has. EINVAL (argsz)."""
         spec = self.device.device.spec
         info.flags = uapi.VFIO_DEVICE_FLAGS_AMBA if spec.bus == "amba" else uapi.VFIO_DEVICE_FLAGS_PLATFORM
-        if spec.has_reset:
+        if self.device.reset_works:
             info.flags |= uapi.VFIO_DEVICE_FLAGS_RESET
         info.num_regions = len(spec.regions)
         info.num_irqs = len(self.device.irqs)
@@ -74,9 +74,9 @@ class PlatformDeviceFile(VfioDeviceFile):
     @ioctl(uapi.VFIO_DEVICE_RESET)
     def reset(self, _arg: UserPtr) -> int:
         """Reset the device. EINVAL when nobody knows how."""
-        if not self.device.device.spec.has_reset:
+        if not self.device.reset_works:
             raise KernelError(errno.EINVAL, f"{self.device.name} has no reset function")
-        self.device.hw.reset()
+        self.device.reset()
         return 0
 
     # -- registers ---------------------------------------------------------------------------------
@@ -155,16 +155,25 @@ class VfioPlatformDevice(VfioDevice):
             raise KernelError(errno.EINVAL, f"{self.name} has {len(regions)} regions, not {index}")
         return regions[index]
 
-    def enable(self) -> None:
-        """First opening: enumerate, and start from a known state if the device can be reset."""
-        self.irqs = [PlatformIrq(self, index, desc) for index, desc in enumerate(self.device.irqs)]
+    @property
+    def reset_works(self) -> bool:
+        """Whether there is a reset function for it: found by its first compatible string, vfio_platform_get_reset."""
+        spec = self.device.spec
+        return spec.has_reset or bool(set(spec.compatible[:1]) & set(self.host.profile.platform_idle_resets))
+
+    def reset(self) -> None:
+        """Call the reset function, if there is one."""
         if self.device.spec.has_reset:
             self.hw.reset()
 
+    def enable(self) -> None:
+        """First opening: enumerate, and start from a known state if the device can be reset."""
+        self.irqs = [PlatformIrq(self, index, desc) for index, desc in enumerate(self.device.irqs)]
+        self.reset()
+
     def disable(self) -> None:
         """Last close: quiet the device, then give the interrupts back."""
-        if self.device.spec.has_reset:
-            self.hw.reset()
+        self.reset()
         for irq in self.irqs:
             irq.shutdown()
         self.irqs = []
