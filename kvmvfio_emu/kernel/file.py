@@ -44,6 +44,8 @@ class IoctlDecl:
     out: bool  #: the struct is copied back on success
     tail: bool  #: the handler also gets the user pointer, for what follows the struct
     value: bool  #: the argument is a number, never a pointer
+    when: str  #: which kernels have it, a condition on the profile
+    absent: int | None  #: errno of the stub that the others have; None: to them the number is unknown
 
 
 def ioctl(
@@ -55,6 +57,8 @@ def ioctl(
     out: bool | None = None,
     tail: bool = False,
     value: bool = False,
+    when: str = "",
+    absent: int | None = None,
 ) -> Callable[[_F], _F]:
     """Declare the decorated method as the handler of request ``number``.
 
@@ -62,6 +66,9 @@ def ioctl(
     With it the argument is a pointer: the struct is copied in once (EFAULT) and handed over as a cffi pointer; ``out``
     (default: whether the number says ``_IOR``) copies it back. ``argsz`` and ``minsz`` are VFIO's convention for
     structs that grow.
+
+    ``when`` says which kernels have this ioctl (`Profile.offers`); to the others it is an unknown number, whose
+    argument is not looked at, or with ``absent`` one that they know and refuse with that errno.
     """
     size = uapi.sizeof(struct) if struct else 0
     declared = IoctlDecl(
@@ -73,6 +80,8 @@ def ioctl(
         bool((number >> _DIRECTION_SHIFT) & _IOC_READ) if out is None else out,
         tail,
         value,
+        when,
+        absent,
     )
 
     def mark(handler: _F) -> _F:
@@ -84,6 +93,27 @@ def ioctl(
 
 def _compile(handler: Callable[..., Any], decl: IoctlDecl) -> _Entry:
     """The dispatch entry ``(file, arg) -> result`` of a declaration: all decisions taken once, here."""
+    if not decl.when:
+        return _compile_call(handler, decl)
+    number, when, absent = decl.number, decl.when, decl.absent
+    if absent is not None:
+
+        def or_stub(file: File, *arguments: Any) -> Any:
+            if not file.host.profile.offers(when):
+                raise KernelError(absent, f"{uapi.ioctl_name(number, file.kind)} is not built in")
+            return handler(file, *arguments)
+
+        return _compile_call(or_stub, decl)
+    entry = _compile_call(handler, decl)
+
+    def or_unknown(file: File, arg: UserPtr) -> Any:
+        return entry(file, arg) if file.host.profile.offers(when) else file.unknown_ioctl(number, arg)
+
+    return or_unknown
+
+
+def _compile_call(handler: Callable[..., Any], decl: IoctlDecl) -> _Entry:
+    """The same, of an ioctl that is there: the copies around its handler."""
     if decl.struct is None:
         return handler
     pointer_type = uapi.ffi.typeof(decl.struct + " *")

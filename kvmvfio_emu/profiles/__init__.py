@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.profiles.condition import holds
 from kvmvfio_emu.profiles.difference import Difference, differences
 from kvmvfio_emu.profiles.kvm import KvmDifferences
 from kvmvfio_emu.profiles.pci import PciDifferences
@@ -32,6 +33,10 @@ class Profile(KvmDifferences, VgicDifferences, VfioDifferences, PciDifferences):
     def capability(self, name: str) -> int:
         """The answer to KVM_CHECK_EXTENSION for ``name`` (a KVM_CAP_* constant's name)."""
         return self.capabilities.get(name, 0)
+
+    def offers(self, condition: str) -> bool:
+        """Whether this kernel has what is declared for kernels that meet ``condition``; see `condition.holds`."""
+        return holds(condition, self)
 
 
 def names() -> list[str]:

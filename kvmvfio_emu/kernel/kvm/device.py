@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File, ioctl
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup, find
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
@@ -21,6 +22,12 @@ class KvmDevice:
 
     #: What the link of its descriptor says: anon_inode:NAME.
     name: ClassVar[str] = "kvm-device"
+    #: The constant of its type, KVM_DEV_TYPE_*.
+    type_name: ClassVar[str]
+    #: Which kernels have the type (`Profile.offers`), and on which version of the host's GIC (0: any).
+    when: ClassVar[str] = ""
+    host_gic: ClassVar[int] = 0
+    attributes: ClassVar[tuple[AttrGroup, ...]] = ()
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
@@ -42,7 +49,18 @@ class KvmDevice:
 
     def has_attr(self, attr: Any) -> int:
         """KVM_HAS_DEVICE_ATTR: 0 or ENXIO; never looks at ``addr``."""
-        raise KernelError(errno.EPERM, f"{self.name} has no attributes")
+        row = self.declared(attr)
+        if row.encodes and not self.has_encoded(row, attr):
+            raise KernelError(errno.ENXIO, f"{self.name}: {attr.attr:#x} is no {row.encodes}")
+        return 0
+
+    def declared(self, attr: Any) -> AttrGroup:
+        """The row of `attributes` that ``attr`` is of, or ENXIO."""
+        return find(self.attributes, attr, self.host.profile, self.name)
+
+    def has_encoded(self, row: AttrGroup, attr: Any) -> bool:
+        """Whether an attribute of a group of free numbers exists."""
+        return True
 
     def check(self) -> None:
         """Raise AssertionError when the state contradicts itself."""

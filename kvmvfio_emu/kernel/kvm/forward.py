@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 _FIRST_SPI = 32
-#: The same two numbers under both of their names, ASSIGN_IRQ and FORWARD_IRQ.
-_ATTRS = (uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ, uapi.KVM_DEV_VFIO_DEVICE_DEASSIGN_IRQ)
 
 
 @dataclass(slots=True)
@@ -49,10 +47,6 @@ class ForwardControl:
         self.vm = vm
         self.host = vm.host
         self.entries: list[Forwarding] = []
-
-    def has(self, attr: int) -> bool:
-        """Whether the DEVICE group has that attribute."""
-        return attr in _ATTRS
 
     def control(self, attr: int, address: int) -> None:
         """Assign or de-assign; the order of the checks is the contract's (section 2.5). A refusal changes nothing."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: KVM_RUN's shared pages: struct kvm_run, then the coalesced MMIO ring.
 PAGE = 4096
 RUN_PAGES = 2 * PAGE
+#: Every type of device that some kernel has on some machine.
+DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, VgicV2Device)
 
 
 class Kvm:
@@ -30,9 +32,12 @@ class Kvm:
         answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
         self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
         self.max_vcpus: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
-        self.device_types: dict[int, type[KvmDevice]] = {uapi.KVM_DEV_TYPE_VFIO: KvmVfio}
-        if host.machine.board.gic_version == 2:
-            self.device_types[uapi.KVM_DEV_TYPE_ARM_VGIC_V2] = VgicV2Device
+        gic = host.machine.board.gic_version
+        self.device_types: dict[int, type[KvmDevice]] = {
+            getattr(uapi, kind.type_name): kind
+            for kind in DEVICE_TYPES
+            if kind.host_gic in (0, gic) and host.profile.offers(kind.when)
+        }
         host.nodes["/dev/kvm"] = self.open
         host.modules["kvm"] = self
 

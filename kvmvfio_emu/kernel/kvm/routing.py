@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.task import Task, UserPtr
-
-if TYPE_CHECKING:
-    from kvmvfio_emu.profiles import Profile
 
 MAX_ROUTES = 4096
 _HEADER_SIZE, _ENTRY_SIZE = 8, 48
@@ -21,8 +17,7 @@ _PINS = 1020 - 32
 class Routing:
     """The routing table of one virtual machine. Without a table (the default) every gsi is the pin of its number."""
 
-    def __init__(self, profile: Profile) -> None:
-        self._settable = profile.irq_routing
+    def __init__(self) -> None:
         self._table: dict[int, int] | None = None
 
     def pin(self, gsi: int) -> int | None:
@@ -30,9 +25,7 @@ class Routing:
         return gsi if self._table is None else self._table.get(gsi)
 
     def set(self, pointer: UserPtr, task: Task) -> None:
-        """KVM_SET_GSI_ROUTING. EINVAL no routing at all, too many, flags, a bad entry; EFAULT header or entries."""
-        if not self._settable:
-            raise KernelError(errno.EINVAL, "this kernel has no interrupt routing on ARM")
+        """KVM_SET_GSI_ROUTING. EINVAL too many, flags, a bad entry; EFAULT header or entries."""
         header = uapi.view("struct kvm_irq_routing", task.copy_from_user(pointer, _HEADER_SIZE))
         if header.nr > MAX_ROUTES or header.flags:
             raise KernelError(errno.EINVAL, f"{header.nr} routes with flags {header.flags:#x}")

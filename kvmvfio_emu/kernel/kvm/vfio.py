@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.forward import ForwardControl, forward_control
 from kvmvfio_emu.kernel.vfio import external
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.file import File
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
-_GROUP_ATTRS = (uapi.KVM_DEV_VFIO_GROUP_ADD, uapi.KVM_DEV_VFIO_GROUP_DEL)
+_ASSIGN = ("KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ", "KVM_DEV_VFIO_DEVICE_DEASSIGN_IRQ")
+_FORWARD = ("KVM_DEV_VFIO_DEVICE_FORWARD_IRQ", "KVM_DEV_VFIO_DEVICE_UNFORWARD_IRQ")
 
 
 class KvmVfio(KvmDevice):
     """KVM_DEV_TYPE_VFIO. One a virtual machine; it lives until the virtual machine goes."""
 
     name = "kvm-vfio"
+    type_name = "KVM_DEV_TYPE_VFIO"
+    attributes = (
+        AttrGroup("KVM_DEV_VFIO_GROUP", ("KVM_DEV_VFIO_GROUP_ADD", "KVM_DEV_VFIO_GROUP_DEL")),
+        AttrGroup("KVM_DEV_VFIO_DEVICE", _ASSIGN, when="forward_control=assign"),
+        AttrGroup("KVM_DEV_VFIO_DEVICE", _FORWARD, when="forward_control=forward"),
+    )
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm)
@@ -47,11 +55,9 @@ class KvmVfio(KvmDevice):
 
     def has_attr(self, attr: Any) -> int:
         """GROUP: ADD, DEL. DEVICE: as the profile's forward control; ENXIO where there is none."""
-        if attr.group == uapi.KVM_DEV_VFIO_GROUP and attr.attr in _GROUP_ATTRS:
-            return 0
-        if attr.group == uapi.KVM_DEV_VFIO_DEVICE and self.forward is not None and self.forward.has(attr.attr):
-            return 0
-        raise KernelError(errno.ENXIO, f"KVM-VFIO has no attribute {attr.attr} in group {attr.group}")
+        if self.declared(attr).number == uapi.KVM_DEV_VFIO_DEVICE and self.forward is None:
+            raise KernelError(errno.ENXIO, "the host's interrupt controller does not forward")
+        return 0
 
     def set_attr(self, attr: Any) -> int:
         """ENXIO as `has_attr`; EFAULT the payload; then as `_add`, `_delete` or the forward control."""

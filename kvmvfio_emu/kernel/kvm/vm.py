@@ -31,7 +31,7 @@ class Vm:
         self.devices: list[KvmDevice] = []
         self.memory = Memory(kvm.host.profile.capability("KVM_CAP_NR_MEMSLOTS"))
         self.bus = IoBus()
-        self.routing = Routing(kvm.host.profile)
+        self.routing = Routing()
         self.irqfds = Irqfds(self)
         self.vgic: Vgic | None = None
         #: Told when the guest completes a level interrupt: gsi -> listeners (kvm_irq_ack_notifier).

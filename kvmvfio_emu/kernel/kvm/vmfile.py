@@ -133,19 +133,15 @@ class VmFile(File):
         self.vm.irqfds.control(args)
         return 0
 
-    @ioctl(uapi.KVM_IOEVENTFD, "struct kvm_ioeventfd")
+    @ioctl(uapi.KVM_IOEVENTFD, "struct kvm_ioeventfd", when="ioeventfd", absent=errno.ENOSYS)
     def ioeventfd(self, args: Any) -> int:
         """Let a guest write signal an eventfd; see `ioeventfd.IoBus`."""
-        if not self.host.profile.ioeventfd:
-            raise KernelError(errno.ENOSYS, "KVM_IOEVENTFD is not built in")
         self.vm.bus.control(args, self.host.current)
         return 0
 
-    # What is not built in is an unknown number: its argument is not looked at.
-
-    @ioctl(uapi.KVM_SET_GSI_ROUTING)
+    @ioctl(uapi.KVM_SET_GSI_ROUTING, when="irq_routing")
     def set_gsi_routing(self, arg: UserPtr) -> int:
-        """Replace the routing table. EINVAL where the profile has none, or for a bad entry; EFAULT."""
+        """Replace the routing table; see `routing.Routing`."""
         self.vm.routing.set(arg, self.host.current)
         return 0
 

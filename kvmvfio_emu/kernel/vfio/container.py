@@ -127,11 +127,9 @@ class ContainerFile(File):
         self._iommu.unmap(request, arg)
         return 0
 
-    @ioctl(uapi.VFIO_IOMMU_DIRTY_PAGES)
+    @ioctl(uapi.VFIO_IOMMU_DIRTY_PAGES, when="type1_dirty")
     def iommu_dirty_pages(self, arg: UserPtr) -> int:
-        """Which pages devices may have written. ENOTTY before Linux 5.8; EACCES, EINVAL, EFAULT."""
-        if not self.host.profile.type1_dirty:
-            return int(self.unknown_ioctl(uapi.VFIO_IOMMU_DIRTY_PAGES, arg))
+        """Which pages devices may have written. EACCES, EINVAL, EFAULT."""
         dirty.dirty_pages(self._iommu, arg)
         return 0
 

@@ -132,17 +132,16 @@ class VfioDeviceFile(File):
         self.window = Window(device)
         self.position = 0
 
-    @ioctl(uapi.VFIO_DEVICE_FEATURE)
+    @ioctl(uapi.VFIO_DEVICE_FEATURE, when="device_feature")
     def device_feature(self, arg: UserPtr) -> int:
         """Newer kernels ask the driver; ours have no feature: ENOTTY, or EINVAL for a bad header."""
-        if self.host.profile.device_feature:
-            argsz, flags = struct.unpack("<II", self.host.current.copy_from_user(arg, 8))
-            verbs = uapi.VFIO_DEVICE_FEATURE_GET | uapi.VFIO_DEVICE_FEATURE_SET
-            known = uapi.VFIO_DEVICE_FEATURE_MASK | uapi.VFIO_DEVICE_FEATURE_PROBE | verbs
-            if argsz < 8 or flags & ~known:
-                raise KernelError(errno.EINVAL, f"argsz {argsz} is below 8, or unknown flags in {flags:#x}")
-            if not flags & uapi.VFIO_DEVICE_FEATURE_PROBE and flags & verbs == verbs:
-                raise KernelError(errno.EINVAL, "GET and SET exclude each other")
+        argsz, flags = struct.unpack("<II", self.host.current.copy_from_user(arg, 8))
+        verbs = uapi.VFIO_DEVICE_FEATURE_GET | uapi.VFIO_DEVICE_FEATURE_SET
+        known = uapi.VFIO_DEVICE_FEATURE_MASK | uapi.VFIO_DEVICE_FEATURE_PROBE | verbs
+        if argsz < 8 or flags & ~known:
+            raise KernelError(errno.EINVAL, f"argsz {argsz} is below 8, or unknown flags in {flags:#x}")
+        if not flags & uapi.VFIO_DEVICE_FEATURE_PROBE and flags & verbs == verbs:
+            raise KernelError(errno.EINVAL, "GET and SET exclude each other")
         raise KernelError(errno.ENOTTY, f"{self.device.name} has no such feature")
 
     def attach_backing(self, fd: int) -> None:

@@ -125,29 +125,32 @@ class PciDeviceFile(VfioDeviceFile):
         """Reset the whole bus, all of whose groups the caller names. EINVAL, ENODEV, EFAULT, EBADF."""
         return hot_reset(self.device, request, arg)
 
-    @ioctl(uapi.VFIO_DEVICE_IOEVENTFD, "struct vfio_device_ioeventfd", minsz=_IOEVENTFD_MIN, tail=True)
+    @ioctl(
+        uapi.VFIO_DEVICE_IOEVENTFD,
+        "struct vfio_device_ioeventfd",
+        minsz=_IOEVENTFD_MIN,
+        tail=True,
+        when="pci_ioeventfd",
+    )
     def ioeventfd(self, request: Any, _arg: UserPtr) -> int:
-        """Let an eventfd write to a BAR. EINVAL, EEXIST, ENODEV, ENOSPC; ENOTTY before Linux 4.17."""
-        if not self.host.profile.pci_ioeventfd:
-            raise KernelError(errno.ENOTTY, "this kernel has no eventfds that write")
+        """Let an eventfd write to a BAR. EINVAL, EEXIST, ENODEV, ENOSPC."""
         if request.argsz < _IOEVENTFD_MIN:
             raise KernelError(errno.EINVAL, f"argsz {request.argsz} is below {_IOEVENTFD_MIN}")
         self.device.ioeventfds.set(request)
         return 0
 
-    @ioctl(uapi.VFIO_DEVICE_FEATURE)
+    @ioctl(uapi.VFIO_DEVICE_FEATURE, when="device_feature")
     def device_feature(self, arg: UserPtr) -> int:
         """The low power features can be set, with no effect here; others as for any device. ENOTTY, EINVAL."""
-        if self.host.profile.device_feature:
-            argsz, flags = struct.unpack("<II", self.host.current.copy_from_user(arg, 8))
-            verbs = uapi.VFIO_DEVICE_FEATURE_GET | uapi.VFIO_DEVICE_FEATURE_SET
-            known = uapi.VFIO_DEVICE_FEATURE_MASK | uapi.VFIO_DEVICE_FEATURE_PROBE | verbs
-            wanted = flags & uapi.VFIO_DEVICE_FEATURE_MASK in _LOW_POWER
-            if wanted and argsz >= 8 and not flags & ~known:
-                probes = flags & uapi.VFIO_DEVICE_FEATURE_PROBE
-                if flags & uapi.VFIO_DEVICE_FEATURE_GET or not (probes or flags & uapi.VFIO_DEVICE_FEATURE_SET):
-                    raise KernelError(errno.EINVAL, "a low power feature can only be set")
-                return 0
+        argsz, flags = struct.unpack("<II", self.host.current.copy_from_user(arg, 8))
+        verbs = uapi.VFIO_DEVICE_FEATURE_GET | uapi.VFIO_DEVICE_FEATURE_SET
+        known = uapi.VFIO_DEVICE_FEATURE_MASK | uapi.VFIO_DEVICE_FEATURE_PROBE | verbs
+        wanted = flags & uapi.VFIO_DEVICE_FEATURE_MASK in _LOW_POWER
+        if wanted and argsz >= 8 and not flags & ~known:
+            probes = flags & uapi.VFIO_DEVICE_FEATURE_PROBE
+            if flags & uapi.VFIO_DEVICE_FEATURE_GET or not (probes or flags & uapi.VFIO_DEVICE_FEATURE_SET):
+                raise KernelError(errno.EINVAL, "a low power feature can only be set")
+            return 0
         return super().device_feature(arg)
 
     # -- registers ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.memory import PHYS_BITS
 from kvmvfio_emu.kernel.kvm.vgic import cpuif, lists
@@ -85,6 +86,16 @@ class VgicV2Device(KvmDevice):
     """KVM_DEV_TYPE_ARM_VGIC_V2. The state lives in the virtual machine's `Vgic`; this is how userspace reaches it."""
 
     name = "kvm-arm-vgic-v2"
+    type_name = "KVM_DEV_TYPE_ARM_VGIC_V2"
+    when = "arch!=x86_64"
+    host_gic = 2
+    attributes = (
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU")),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_NR_IRQS", encodes="number, which is ignored"),
+        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CTRL", ("KVM_DEV_ARM_VGIC_CTRL_INIT",), when="vgic_ctrl"),
+    )
 
     def create(self) -> None:
         """EEXIST, EBUSY as `create_vgic`."""
@@ -94,21 +105,12 @@ class VgicV2Device(KvmDevice):
     def _vgic(self) -> Vgic:
         return self.vm.require_vgic()
 
-    def has_attr(self, attr: Any) -> int:
-        """ADDR, NR_IRQS, CTRL (where the profile has it), DIST_REGS and CPU_REGS with a register at the offset."""
+    def has_encoded(self, row: AttrGroup, attr: Any) -> bool:
+        """DIST_REGS and CPU_REGS: where there is a register at the offset."""
         offset = attr.attr & uapi.KVM_DEV_ARM_VGIC_OFFSET_MASK
-        known = {
-            uapi.KVM_DEV_ARM_VGIC_GRP_ADDR: attr.attr in _FRAMES,
-            uapi.KVM_DEV_ARM_VGIC_GRP_NR_IRQS: True,
-            uapi.KVM_DEV_ARM_VGIC_GRP_DIST_REGS: self._vgic.distributor.known(offset),
-            uapi.KVM_DEV_ARM_VGIC_GRP_CPU_REGS: cpuif.known(offset),
-            uapi.KVM_DEV_ARM_VGIC_GRP_CTRL: (
-                self.host.profile.vgic_ctrl and attr.attr == uapi.KVM_DEV_ARM_VGIC_CTRL_INIT
-            ),
-        }
-        if not known.get(attr.group, False):
-            raise self._unknown(attr)
-        return 0
+        if row.number == uapi.KVM_DEV_ARM_VGIC_GRP_DIST_REGS:
+            return self._vgic.distributor.known(offset)
+        return row.number != uapi.KVM_DEV_ARM_VGIC_GRP_CPU_REGS or cpuif.known(offset)
 
     def set_attr(self, attr: Any) -> int:
         """EFAULT the payload; ENXIO unknown; else by group (see the contract's section 6)."""
