@@ -73,6 +73,26 @@ def test_descriptors_travel_by_dup_fork_exec_and_sockets(build: Build, supervise
     }
 
 
+def test_a_device_by_its_own_node_and_an_iommufd(build: Build, supervised: Run) -> None:
+    done = supervised("--profile", "linux-6.12", "--machine", "oracle-virt", "--", build("iommufd"))
+    assert done.returncode == 0, done.stderr
+    assert answers(done) == {
+        "stat": "0 0",
+        "dev": "1",
+        "unbound": "-1 EINVAL",
+        "bind": "0 0",
+        "info": "0 0",
+        "alloc": "0 0",
+        "attach": "0 0",
+        "map": "0 0",
+        "dma": "over the bus and back",
+        "group": "-1 EBUSY",
+        "busy": "-1 EBUSY",
+        "destroy": "0 0",
+        "group-again": "1",
+    }
+
+
 @pytest.mark.parametrize("restart", [(), ("restart",)], ids=["plain", "SA_RESTART"])
 def test_a_signal_ends_kvm_run_with_eintr(build: Build, supervised: Run, restart: tuple[str, ...]) -> None:
     done = supervised("--guest", "supervisor.guests:sleeper", "--", build("kick"), *restart, env=with_tests_on_path())

@@ -17,6 +17,7 @@ from kvmvfio_emu.doors.supervisor.reply import CONTINUE, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.statbuf import pack_stat, pack_statx
 from kvmvfio_emu.doors.supervisor.vfs import AT_FDCWD, Vfs
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.sysfs import VFIO_DEV_MAJOR
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.descriptors import Descriptors
@@ -32,8 +33,9 @@ _RENAMES = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "sym
 _MOUNTS = ("mount", "move_mount", "umount2")
 _FD_LINK = re.compile(rb"/(?:proc/(?:self|thread-self|(\d+))|dev)/fd/(\d+)")
 #: Device numbers as udev sees them; groups get dynamic ones from VFIO's own major.
-_NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196)}
+_NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196), "/dev/iommu": (10, 125)}
 _VFIO_MAJOR = 511
+_OWN_NODE = "/dev/vfio/devices/vfio"
 
 Arguments = tuple[int, ...]
 
@@ -123,6 +125,8 @@ class PathCalls:
 
     def _device_number(self, virtual: str) -> int:
         number = _NUMBERS.get(virtual)
+        if number is None and virtual.startswith(_OWN_NODE):
+            number = (VFIO_DEV_MAJOR, int(virtual.removeprefix(_OWN_NODE)))
         if number is None:
             tail = virtual.rpartition("/")[2]
             number = (_VFIO_MAJOR, int(tail) if tail.isdecimal() else 0)

@@ -33,7 +33,8 @@ class Vfs:
         self._host = host
         self._tree = tree(host)
         self._root = ""  #: of the mirror, once it is there
-        self._owned = ["/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        self._owned = ["/dev/vfio", "/dev/iommu", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        self._owned.append("/sys/class/vfio-dev")
         if "/dev/kvm" in host.nodes:
             self._owned.append("/dev/kvm")
         for device in host.machine.devices.values():
@@ -68,7 +69,9 @@ class Vfs:
 
     def is_gone(self, virtual: str) -> bool:
         """Whether it looks like a device node, but the kernel has none of that name (any more)."""
-        return virtual.startswith(("/dev/vfio/", "/dev/kvm")) and virtual not in self._host.nodes
+        if not virtual.startswith(("/dev/vfio/", "/dev/kvm", "/dev/iommu")) or virtual in self._host.nodes:
+            return False
+        return self._tree.get(virtual, b"") is not None  # a directory is no node
 
     def virtual(self, real: str) -> str | None:
         """The owned path that a path into the mirror stands for."""

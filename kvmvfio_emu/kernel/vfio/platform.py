@@ -83,6 +83,7 @@ class PlatformDeviceFile(VfioDeviceFile):
 
     def read(self, size: int, offset: int | None) -> bytes:
         """Registers, in the largest aligned accesses of up to 4 bytes. EINVAL outside a region."""
+        self.require_granted()
         start, accesses = self._accesses(size, offset, uapi.VFIO_REGION_INFO_FLAG_READ)
         hw, region = self.device.hw, start >> REGION_SHIFT
         data = b"".join(hw.read(region, at, width).to_bytes(width, "little") for at, width in accesses)
@@ -92,6 +93,7 @@ class PlatformDeviceFile(VfioDeviceFile):
 
     def write(self, data: bytes, offset: int | None) -> int:
         """As `read`, the other way."""
+        self.require_granted()
         start, accesses = self._accesses(len(data), offset, uapi.VFIO_REGION_INFO_FLAG_WRITE)
         done, region = 0, start >> REGION_SHIFT
         for at, width in accesses:
@@ -119,6 +121,7 @@ class PlatformDeviceFile(VfioDeviceFile):
 
     def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
         """Map whole pages of one region, shared. EINVAL for anything else."""
+        self.require_granted()
         if not shared:
             raise KernelError(errno.EINVAL, "device registers cannot be mapped privately")
         index, at = offset >> REGION_SHIFT, offset & OFFSET_MASK
