@@ -21,7 +21,7 @@ def used_together() -> IommufdBench:
     made = IommufdBench.__new__(IommufdBench)
     devices = tuple(spec._replace(group=9) if spec.name == TWIN2 else spec for spec in BOARD.devices)
     Bench.__init__(
-        made, BOARD._replace(devices=devices), iommufd=True, vfio_device_cdev=True, eventfd_drained=True
+        made, dataclasses.replace(BOARD, devices=devices), iommufd=True, vfio_device_cdev=True, eventfd_drained=True
     )
     made.iommu = made.open("/dev/iommu")
     made._memory = []
@@ -165,7 +165,7 @@ def test_a_host_driver_in_the_group() -> None:
 )
 def test_an_iommu_that_is_not_good_enough(errno: str, iommu: dict[str, bool]) -> None:
     bench = IommufdBench()
-    bench.machine.board = BOARD._replace(iommu=BOARD.iommu._replace(**iommu))
+    bench.machine.board = dataclasses.replace(BOARD, iommu=BOARD.iommu._replace(**iommu))
     assert isinstance(bench.machine.board, Board)
     with fails(errno):
         bench.bound()
