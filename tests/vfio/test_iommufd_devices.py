@@ -19,7 +19,7 @@ __all__ = ["bench"]
 def used_together() -> IommufdBench:
     """A bench where the two functions of one device share an IOMMU group."""
     made = IommufdBench.__new__(IommufdBench)
-    devices = tuple(spec._replace(group=9) if spec.name == TWIN2 else spec for spec in BOARD.devices)
+    devices = tuple(dataclasses.replace(spec, group=9) if spec.name == TWIN2 else spec for spec in BOARD.devices)
     Bench.__init__(
         made, dataclasses.replace(BOARD, devices=devices), iommufd=True, vfio_device_cdev=True, eventfd_drained=True
     )
