@@ -157,7 +157,7 @@ class Client:
                 {gsi: len(listeners) for gsi, listeners in vm.ack_notifiers.items()},
                 list(vm.bus._doorbells),
                 dict(vm.routing._table or {}),
-                vgic and (vgic.dist_base, vgic.cpu_base, [(node.virt, node.phys) for node in vgic.physmap]),
+                vgic and (vgic.dist_base, vgic.cpu_base, list(map(repr, getattr(vgic, "physmap", ())))),
             ]
         state.append([desc.forwarded for desc in self.host.irqs.descs.values()])
         for group in getattr(self.host.modules.get("vfio"), "groups", {}).values():

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 SPURIOUS = 1023
+#: What GICV_IAR reads when only an interrupt of group 1 is to be acknowledged, which takes GICV_AIAR.
+OTHER_GROUP = 1022
+#: GICV_IIDR: a GICv2 (architecture version 2) by Arm.
+IIDR = 2 << 16 | 0x43B
 
 LR_VIRTUAL_ID = 0x3FF
 LR_PHYSICAL_SHIFT = 10
@@ -28,7 +32,11 @@ HCR_UIE = 1 << 1
 MISR_EOI = 1 << 0
 MISR_U = 1 << 1
 
+#: Bits of GICV_CTLR in ``ctlr_kept``.
+_ENABLE_GROUP1, _ACK_CTL, _FIQ_ENABLE = 1 << 1, 1 << 2, 1 << 3
 _IDLE = 0x100
+#: Instead of an interrupt id: an active priority that the hypervisor wrote.
+_RESTORED = -1
 
 
 def lr_virtual_id(lr: int) -> int:
@@ -74,7 +82,7 @@ class VirtualInterface:
         #: GICV_CTLR.EOImode of the guest.
         self.eoi_mode = 0
         self.enabled = True
-        self.ctlr_kept = 0  #: bits of GICV_CTLR that are only remembered
+        self.ctlr_kept = 0  #: GICV_CTLR but for the enable of group 0 and EOImode
         self.pmr = 0xF8
         self.bpr = 2
         self.abpr = 3
@@ -113,19 +121,37 @@ class VirtualInterface:
         return self._running[-1][0] if self._running else _IDLE
 
     @property
+    def apr(self) -> int:
+        """GICH_APR: bit n set, something of priority n << 3 runs."""
+        return sum({1 << (priority >> 3) for priority, _ in self._running})
+
+    @apr.setter
+    def apr(self, value: int) -> None:
+        known = {priority >> 3: (priority, irq) for priority, irq in self._running}
+        levels = [level for level in reversed(range(32)) if value >> level & 1]
+        self._running = [known.get(level, (level << 3, _RESTORED)) for level in levels]
+
+    @property
     def signalled(self) -> bool:
         """Whether the virtual IRQ input of the vCPU is asserted."""
-        return self._highest() is not None
+        found = self._highest()
+        return found is not None and bool(self.lr[found] & LR_GROUP1 or not self.ctlr_kept & _FIQ_ENABLE)
 
     def iar(self) -> int:
-        """GICV_IAR: pending to active. Returns id | source << 10, or 1023."""
-        found = self._highest()
-        if found is None:
-            return SPURIOUS
-        lr = self.lr[found]
-        self.lr[found] = lr & ~LR_PENDING | LR_ACTIVE
-        self._running.append((lr_priority(lr), lr_virtual_id(lr)))
-        return lr_virtual_id(lr) | lr_source(lr) << 10
+        """GICV_IAR: pending to active. Returns id | source << 10; 1023 for nothing, 1022 for one of group 1."""
+        return self._acknowledge(alias=False)
+
+    def aiar(self) -> int:
+        """GICV_AIAR: the same for group 1 alone."""
+        return self._acknowledge(alias=True)
+
+    def _acknowledge(self, *, alias: bool) -> int:
+        seen, found = self._look(alias=alias), self._highest()
+        if found is not None and seen & LR_VIRTUAL_ID < OTHER_GROUP:
+            lr = self.lr[found]
+            self.lr[found] = lr & ~LR_PENDING | LR_ACTIVE
+            self._running.append((lr_priority(lr), lr_virtual_id(lr)))
+        return seen
 
     def eoir(self, irq: int) -> None:
         """GICV_EOIR: priority drop, and completion when the guest's EOImode is 0."""
@@ -133,7 +159,7 @@ class VirtualInterface:
         if irq >= 1020:
             return
         for index in reversed(range(len(self._running))):
-            if self._running[index][1] == irq:
+            if self._running[index][1] in (irq, _RESTORED):
                 del self._running[index]
                 break
         if not self.eoi_mode:
@@ -146,15 +172,31 @@ class VirtualInterface:
 
     def hppir(self) -> int:
         """GICV_HPPIR: what `iar` would return, without acknowledging."""
+        return self._look(alias=False)
+
+    def ahppir(self) -> int:
+        """GICV_AHPPIR: what `aiar` would return."""
+        return self._look(alias=True)
+
+    def _look(self, *, alias: bool) -> int:
         found = self._highest()
-        return SPURIOUS if found is None else lr_virtual_id(self.lr[found]) | lr_source(self.lr[found]) << 10
+        if found is None or not self._visible(found, alias):
+            return SPURIOUS if found is None or alias else OTHER_GROUP
+        return lr_virtual_id(self.lr[found]) | lr_source(self.lr[found]) << 10
+
+    def _visible(self, index: int, alias: bool) -> bool:
+        """Whether that register names a list register's interrupt, by its group."""
+        if self.lr[index] & LR_GROUP1:
+            return alias or bool(self.ctlr_kept & _ACK_CTL)
+        return not alias
 
     def _highest(self) -> int | None:
-        if not self.enabled or not self.hcr & HCR_EN:
+        if not self.hcr & HCR_EN:
             return None
         best: tuple[int, int, int] | None = None
         for index, lr in enumerate(self.lr):
-            if lr & LR_STATE == LR_PENDING:
+            on = self.ctlr_kept & _ENABLE_GROUP1 if lr & LR_GROUP1 else self.enabled
+            if on and lr & LR_STATE == LR_PENDING:
                 key = (lr_priority(lr), lr_virtual_id(lr), index)
                 if best is None or key < best:
                     best = key

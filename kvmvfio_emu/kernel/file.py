@@ -20,7 +20,6 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.sized import copy_struct_from_user
 from kvmvfio_emu.kernel.task import UserPtr
-from kvmvfio_emu.kernel.usercopy import UserMemory
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.host import Host
@@ -31,6 +30,8 @@ _IOC_READ = 2
 _DIRECTION_SHIFT = 30
 #: The requests whose argument is a number, of all kinds of files; no kind takes a pointer for one of them.
 VALUE_REQUESTS: set[int] = set()
+#: The `File.owner` that no process is.
+NOBODY = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,8 @@ class File:
     unknown_errno: ClassVar[int] = errno.ENOTTY
     #: Mappings show device registers, not memory (VM_PFNMAP): guests reach them by `mapped_read` and `mapped_write`.
     is_device_memory: ClassVar[bool] = False
-    #: The only address space that may use ioctls here; None: any.
-    owner: UserMemory | None = None
+    #: The only address space (UserMemory) that may use ioctls here; None: any, `NOBODY`: none.
+    owner: object | None = None
     #: Bytes that can be mapped (0: mmap is refused).
     map_size: int = 0
 
@@ -213,7 +214,8 @@ class File:
     def ioctl(self, request: int, arg: UserPtr) -> Any:
         """Dispatch ``request``. Returns the result (int >= 0), or a call that goes on (KVM_RUN)."""
         if self.owner is not None and self.host.current.mm is not self.owner:
-            raise KernelError(errno.EIO, f"a {self.kind} file serves only the process that created it")
+            why = "nobody any more" if self.owner is NOBODY else "only the process that created it"
+            raise KernelError(errno.EIO, f"this {self.kind} file serves {why}")
         entry = self._entries.get(request)
         if entry is None:
             return self.unknown_ioctl(request, arg)

@@ -28,6 +28,16 @@ class KvmDifferences:
         'trigger is set), "again" (EAGAIN if active or masked).',
         since="draft 3 of the series",
     )
+    vcpus_counted: bool = differs(
+        False,
+        "KVM_CREATE_VCPU is EINVAL with as many vCPUs as there can be, before anything else is looked at.",
+        since="4.8",
+    )
+    irq_line_by_id: bool = differs(
+        False,
+        "KVM_IRQ_LINE names a vCPU by the number it was created with (else by the order of creation).",
+        since="6.7",
+    )
     irqfd_needs_init: bool = differs(
         False,
         "KVM_IRQFD before the VGIC is initialised is EAGAIN (else accepted; injection initialises lazily).",
@@ -37,6 +47,12 @@ class KvmDifferences:
         False,
         "An irqfd or virqfd takes the eventfd's counter when it is signalled.",
         since="5.10",
+    )
+    irqfd_atomic: bool = differs(
+        False,
+        "An irqfd's signal raises its interrupt at once and never lowers it (else a deferred pulse; a resampling one "
+        "is only raised in either).",
+        since="5.8",
     )
     device_release: bool = differs(
         False,

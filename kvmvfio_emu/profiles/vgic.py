@@ -11,6 +11,12 @@ from kvmvfio_emu.profiles.difference import differs
 class VgicDifferences:
     """See each field's first argument after its default: what the value means."""
 
+    vgic_modern: bool = differs(
+        False,
+        "The VGIC is the rewritten one: one state per interrupt, latch and line apart, SPIs edge-triggered at reset "
+        "(else the bitmaps of 2012 to 2016).",
+        since="4.7",
+    )
     vgic_ctrl: bool = differs(
         False,
         "The VGIC has the CTRL attribute group (explicit initialisation).",

@@ -9,6 +9,7 @@ from kvmvfio_emu.hw.gich import (
     HCR_UIE,
     LR_ACTIVE,
     LR_EOI,
+    LR_GROUP1,
     LR_HW,
     LR_PENDING,
     LR_PHYSICAL_SHIFT,
@@ -17,6 +18,7 @@ from kvmvfio_emu.hw.gich import (
     LR_STATE,
     MISR_EOI,
     MISR_U,
+    OTHER_GROUP,
     SPURIOUS,
     VirtualInterface,
     lr_physical_id,
@@ -308,6 +310,60 @@ def test_a_disabled_interface_signals_nothing(off: str) -> None:
     else:
         interface.hcr = 0
     assert (interface.signalled, interface.iar()) == (False, SPURIOUS)
+
+
+# -- groups and active priorities ---------------------------------------------------------------------------
+
+
+def test_group_1_needs_its_own_enable_and_its_own_acknowledge() -> None:
+    interface = Setup().interface
+    interface.lr[0] = soft(40) | LR_GROUP1
+    assert (interface.signalled, interface.iar(), interface.aiar()) == (False, SPURIOUS, SPURIOUS)
+    interface.ctlr_kept = 1 << 1
+    assert (interface.signalled, interface.iar(), interface.hppir()) == (True, OTHER_GROUP, OTHER_GROUP)
+    assert interface.lr[0] & LR_STATE == LR_PENDING
+    assert (interface.ahppir(), interface.aiar()) == (40, 40)
+    assert interface.lr[0] & LR_STATE == LR_ACTIVE
+
+
+def test_ackctl_lets_the_one_acknowledge_take_both_groups_the_alias_never_does() -> None:
+    interface = Setup().interface
+    interface.lr[0], interface.lr[1] = soft(40) | LR_GROUP1, soft(41, priority=0x20)
+    interface.ctlr_kept = 1 << 1 | 1 << 2
+    assert (interface.ahppir(), interface.aiar(), interface.iar()) == (SPURIOUS, SPURIOUS, 41)
+    interface.eoir(41)
+    assert (interface.hppir(), interface.iar()) == (40, 40)
+
+
+def test_group_0_can_be_the_fiq() -> None:
+    interface = Setup().interface
+    interface.lr[0] = soft(40)
+    interface.ctlr_kept = 1 << 3
+    assert (interface.signalled, interface.iar()) == (False, 40)
+
+
+def test_active_priorities_are_those_that_run() -> None:
+    interface = Setup().interface
+    interface.lr[0], interface.lr[1] = soft(40), soft(41, priority=0x20)
+    interface.iar()
+    assert interface.apr == 1 << 0x20 // 8
+    interface.eoir(41)
+    interface.iar()
+    assert interface.apr == 1 << 0xA0 // 8
+    interface.lr[1] = soft(41, priority=0x20)
+    interface.iar()
+    assert interface.apr == 1 << 0xA0 // 8 | 1 << 0x20 // 8
+
+
+def test_restored_active_priorities_mask_and_drop_best_first() -> None:
+    interface = Setup().interface
+    interface.apr = 1 << 0xA0 // 8 | 1 << 0x20 // 8
+    interface.lr[0] = soft(40, priority=0x40)
+    assert (interface.running_priority, interface.signalled) == (0x20, False)
+    interface.eoir(99)
+    assert (interface.apr, interface.signalled) == (1 << 0xA0 // 8, True)
+    interface.eoir(98)
+    assert (interface.apr, interface.running_priority) == (0, 0x100)
 
 
 # -- check --------------------------------------------------------------------------------------------------

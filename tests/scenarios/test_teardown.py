@@ -28,14 +28,14 @@ def destroy_vm(rig: Rig) -> None:
 def test_a_vm_is_held_by_its_own_its_vcpus_and_its_devices_descriptors() -> None:
     with Rig(vcpus=2) as rig:
         model = rig.vm.model
-        assert model._users == 4  # VM, two vCPUs, VGIC
+        assert len(model.files) == 4  # VM, two vCPUs, VGIC
         fds = [rig.vm.fd, rig.guests[0].fd, rig.vm.control, rig.vm.vgic_fd, rig.guests[1].fd]
-        assert model._users == 5
+        assert len(model.files) == 5
         rig.stop()
         for left, fd in zip((4, 3, 2, 1, 0), fds, strict=True):
             assert rig.vms == [model]
             rig.close(fd)
-            assert model._users == left
+            assert len(model.files) == left
         assert rig.vms == []
 
 

@@ -76,7 +76,7 @@ class DeviceFile(File):
         super().__init__(device.host)
         self.device = device
         self.link = f"anon_inode:{device.name}"
-        device.vm.get()
+        device.vm.get(self)
 
     # The verb is looked up before the argument is read: GET on a device without it is EPERM for any pointer.
 
@@ -100,4 +100,4 @@ class DeviceFile(File):
 
     def release(self) -> None:
         """Only the reference to the virtual machine goes (3.17); later kernels destroy some devices here."""
-        self.device.vm.put()
+        self.device.vm.put(self)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
 from kvmvfio_emu.kernel.vfio import external
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.irq import IrqDesc
-    from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 _FIRST_SPI = 32
@@ -91,7 +91,7 @@ class ForwardControl:
 
     def _vgic(self, gsi: int) -> Vgic:
         vgic = self.vm.vgic
-        if vgic is None or not self.vm.vcpus:
+        if not isinstance(vgic, Vgic) or not self.vm.vcpus:
             raise KernelError(errno.EINVAL, "the virtual machine needs a VGIC and a vCPU")
         if gsi + _FIRST_SPI >= vgic.limit:
             raise KernelError(errno.EINVAL, f"gsi {gsi} is beyond the VGIC's interrupts")
@@ -154,7 +154,8 @@ class ForwardControl:
 
     def check(self) -> None:
         """Raise AssertionError when records, descriptors and the VGIC's map disagree."""
-        mapped = {} if self.vm.vgic is None else {node.virt: node.phys for node in self.vm.vgic.physmap}
+        vgic = self.vm.vgic
+        mapped = {node.virt: node.phys for node in vgic.physmap} if isinstance(vgic, Vgic) else {}
         expected = {entry.gsi + _FIRST_SPI: entry.desc.hwirq for entry in self.entries}
         assert mapped == expected, f"the VGIC maps {mapped}, the KVM-VFIO device knows {expected}"
         for entry in self.entries:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu.guest.base import Mmio
 from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE, Slot
 from kvmvfio_emu.kernel.kvm.vgic import cpuif
-from kvmvfio_emu.kernel.kvm.vgic.cpuif import CPU_SIZE
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.file import File
@@ -98,6 +97,4 @@ class VcpuBus:
 
     def _cpu_interface(self, address: int) -> int | None:
         vgic = self._vcpu.vm.vgic
-        if vgic is not None and vgic.cpu_base <= address < vgic.cpu_base + CPU_SIZE:
-            return address - vgic.cpu_base
-        return None
+        return None if vgic is None else vgic.cpu_interface(address)

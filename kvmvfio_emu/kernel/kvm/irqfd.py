@@ -61,7 +61,8 @@ class Irqfd:
         host = self.vm.host
         if host.profile.eventfd_drained:
             eventfd.drain()
-        host.work.queue(self.inject_work)
+        if not host.profile.irqfd_atomic or not self.vm.raise_irq(self.gsi):
+            host.work.queue(self.inject_work)
 
     def hangup(self, eventfd: EventFd) -> None:
         """The trigger's last descriptor was closed: the irqfd goes by itself."""

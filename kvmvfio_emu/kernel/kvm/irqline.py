@@ -21,7 +21,7 @@ _NUM_MASK = uapi.KVM_ARM_IRQ_NUM_MASK
 
 
 def drive_line(vm: Vm, irq: int, level: bool) -> None:
-    """Drive the input named by ``irq``: bits 24-31 type, 16-23 vCPU index, 0-15 number.
+    """Drive the input named by ``irq``: bits 24-31 type, 16-23 vCPU, 0-15 number.
 
     CPU: the IRQ or FIQ input of a vCPU, only without an in-kernel controller (ENXIO). SPI, PPI: an input of the
     in-kernel controller (ENXIO without). EINVAL for a vCPU or number that does not exist, or another type.
@@ -40,10 +40,10 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
         vgic.inject(0, number, level)
     elif kind == _PPI:
         vgic = vm.require_vgic()
-        _vcpu(vm, index)
+        vcpu = _vcpu(vm, index)
         if not _FIRST_PPI <= number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no private peripheral interrupt")
-        vgic.inject(index, number, level)
+        vgic.inject(vcpu.index, number, level)
     elif kind == _CPU:
         if vm.vgic is not None:
             raise KernelError(errno.ENXIO, "the vCPU's inputs belong to the in-kernel interrupt controller")
@@ -56,6 +56,10 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
 
 
 def _vcpu(vm: Vm, index: int) -> Vcpu:
-    if index >= len(vm.vcpus):
+    if vm.host.profile.irq_line_by_id:
+        vcpus = [vcpu for vcpu in vm.vcpus if vcpu.number == index]
+    else:
+        vcpus = vm.vcpus[index : index + 1]
+    if not vcpus:
         raise KernelError(errno.EINVAL, f"no vCPU {index}")
-    return vm.vcpus[index]
+    return vcpus[0]

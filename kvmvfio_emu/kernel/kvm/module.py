@@ -10,7 +10,9 @@ from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.system import KvmFile
 from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
-from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device
+from kvmvfio_emu.kernel.kvm.vgic.family import vgic_family
+from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import VgicV2Device
+from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device as BitmapVgicV2Device
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 RUN_PAGES = 2 * PAGE
 #: Every type of device that some kernel has on some machine.
-DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, VgicV2Device)
+DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, BitmapVgicV2Device, VgicV2Device)
 
 
 class Kvm:
@@ -28,10 +30,16 @@ class Kvm:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.vms: list[Vm] = []
+        self.vgics = vgic_family(host)
         answers = dict(host.profile.capabilities)
+        #: The end of vCPU numbers, and how many a virtual machine can have.
+        self.vcpu_ids: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
+        self.max_vcpus = min(self.vcpu_ids, self.vgics.max_vcpus or self.vcpu_ids)
+        for name in ("KVM_CAP_MAX_VCPUS", "KVM_CAP_MAX_VCPU_ID"):
+            if name in answers:
+                answers[name] = self.max_vcpus
         answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
         self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
-        self.max_vcpus: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
         gic = host.machine.board.gic_version
         self.device_types: dict[int, type[KvmDevice]] = {
             getattr(uapi, kind.type_name): kind

@@ -19,10 +19,23 @@ class Routing:
 
     def __init__(self) -> None:
         self._table: dict[int, int] | None = None
+        self._reverse: dict[int, int] = {}
 
     def pin(self, gsi: int) -> int | None:
         """The pin behind ``gsi``; None when it leads nowhere."""
         return gsi if self._table is None else self._table.get(gsi)
+
+    def gsi(self, pin: int) -> int | None:
+        """The gsi that means ``pin``, the last one if there are several; None when there is none."""
+        return pin if self._table is None else self._reverse.get(pin)
+
+    def set_default(self, pins: int) -> None:
+        """The table that an initialised VGIC starts with: every pin that it has is the gsi of its number."""
+        self._install({pin: pin for pin in range(pins)})
+
+    def _install(self, table: dict[int, int]) -> None:
+        self._table = table
+        self._reverse = {pin: gsi for gsi, pin in table.items()}
 
     def set(self, pointer: UserPtr, task: Task) -> None:
         """KVM_SET_GSI_ROUTING. EINVAL too many, flags, a bad entry; EFAULT header or entries."""
@@ -40,7 +53,7 @@ class Routing:
             if entry.gsi in table:
                 raise KernelError(errno.EINVAL, f"gsi {entry.gsi} twice to one interrupt controller")
             table[entry.gsi] = entry.u.irqchip.pin
-        self._table = table
+        self._install(table)
 
     def clear(self) -> None:
         """The virtual machine goes."""

@@ -15,7 +15,6 @@ from kvmvfio_emu.engine.scheduler import Turn
 from kvmvfio_emu.guest.base import Exit, Mmio, PowerOff, Wfi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
-from kvmvfio_emu.kernel.kvm.vgic.registers import DIST_SIZE
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.file import File
@@ -202,9 +201,11 @@ class RunCall:
         vcpu = self.vcpu
         program, vgic = vcpu.program, vcpu.vm.vgic
         assert program is not None
-        if vgic is not None and vgic.ready and vgic.dist_base <= access.address < vgic.dist_base + DIST_SIZE:
-            program.complete(self._distributor(access, access.address - vgic.dist_base))
-            return False
+        if vgic is not None:
+            loaded = vgic.mmio(vcpu, access.address, access.size, access.value)
+            if loaded is not None:
+                program.complete(loaded)
+                return False
         if access.value is not None and vcpu.vm.bus.write(access.address, access.size, access.value):
             program.complete(0)
             return False
@@ -217,16 +218,6 @@ class RunCall:
         uapi.ffi.memmove(run.mmio.data, data, 8)
         vcpu.mmio = access
         return True
-
-    def _distributor(self, access: Mmio, offset: int) -> int:
-        vgic = self.vcpu.vm.vgic
-        assert vgic is not None
-        word, shift = offset & ~3, 8 * (offset & 3)
-        mask = (1 << 8 * access.size) - 1
-        if access.value is None:
-            return vgic.distributor.read(self.vcpu.index, word) >> shift & mask
-        vgic.distributor.write(self.vcpu.index, word, access.value << shift, mask << shift & 0xFFFFFFFF)
-        return 0
 
     def _complete_mmio(self) -> None:
         """Userspace has done the access of the last exit; models kvm_handle_mmio_return."""

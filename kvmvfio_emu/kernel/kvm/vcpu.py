@@ -95,6 +95,13 @@ class Vcpu:
         vgic = self.vm.vgic
         return bool(self.inputs) or (vgic is not None and vgic.pending_for(self))
 
+    @property
+    def mpidr(self) -> int:
+        """MPIDR_EL1 as reset from the vCPU's number; 0 before KVM_ARM_VCPU_INIT. Models reset_mpidr."""
+        if not self.initialized:
+            return 0
+        return 1 << 31 | (self.number >> 12 & 0xFF) << 16 | (self.number >> 4 & 0xFF) << 8 | self.number & 0xF
+
     def _hw_deactivate(self, irq: int) -> None:
         """The hardware completes a physical interrupt on the guest's EOI: no exit, the host does nothing."""
         self.host.event("hw_deactivate", irq=irq, vcpu=self.index)

@@ -30,7 +30,7 @@ class VcpuFile(File):
         self.link = f"anon_inode:kvm-vcpu:{vcpu.number}"
         self.owner = vcpu.vm.mm
         self.backing: int | None = None
-        vcpu.vm.get()
+        vcpu.vm.get(self)
 
     def attach_backing(self, fd: int) -> None:
         """The run page and what follows it."""
@@ -43,7 +43,7 @@ class VcpuFile(File):
     def release(self) -> None:
         """The vCPU itself stays until its virtual machine goes."""
         self.abandon()
-        self.vcpu.vm.put()
+        self.vcpu.vm.put(self)
 
     def abandon(self) -> None:
         """The run page's memory."""

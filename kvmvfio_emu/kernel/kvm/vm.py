@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.file import NOBODY, File
 from kvmvfio_emu.kernel.kvm.ioeventfd import IoBus
 from kvmvfio_emu.kernel.kvm.irqfd import Irqfds
 from kvmvfio_emu.kernel.kvm.memory import Memory
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.device import KvmDevice
     from kvmvfio_emu.kernel.kvm.module import Kvm
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
-    from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
+    from kvmvfio_emu.kernel.kvm.vgic.api import Vgic
 
 
 class Vm:
@@ -36,19 +37,20 @@ class Vm:
         self.vgic: Vgic | None = None
         #: Told when the guest completes a level interrupt: gsi -> listeners (kvm_irq_ack_notifier).
         self.ack_notifiers: dict[int, list[Callable[[], None]]] = {}
-        self._users = 0
+        #: Its own descriptors' files, its vCPUs' and its devices': what holds it.
+        self.files: list[File] = []
         kvm.vms.append(self)
 
     # -- references -----------------------------------------------------------------------------------------
 
-    def get(self) -> None:
+    def get(self, file: File) -> None:
         """One more holder; models kvm_get_kvm."""
-        self._users += 1
+        self.files.append(file)
 
-    def put(self) -> None:
+    def put(self, file: File) -> None:
         """One holder less; models kvm_put_kvm."""
-        self._users -= 1
-        if not self._users:
+        self.files.remove(file)
+        if not self.files:
             self._destroy()
 
     def _destroy(self) -> None:
@@ -68,6 +70,12 @@ class Vm:
         self.memory.clear()
         self.kvm.vms.remove(self)
 
+    def kill(self) -> None:
+        """Nobody may use it any more, but to close it; models kvm_vm_dead."""
+        self.host.event("vm_dead")
+        for file in self.files:
+            file.owner = NOBODY
+
     # -- interrupts --------------------------------------------------------------------------------------------
 
     def set_irq(self, gsi: int, level: bool) -> None:
@@ -81,10 +89,22 @@ class Vm:
         except KernelError as refused:
             self.host.event("irq_lost", gsi=gsi, reason=refused.reason)
 
-    def notify_acked(self, gsi: int) -> None:
-        """The guest completed ``gsi``; models kvm_notify_acked_irq."""
-        for listener in tuple(self.ack_notifiers.get(gsi, ())):
-            listener()
+    def raise_irq(self, gsi: int) -> bool:
+        """Raise ``gsi`` where nothing may wait; False when that must be left to `set_irq`.
+
+        Models kvm_arch_set_irq_inatomic. What it raises nobody lowers: a level-sensitive interrupt stays high.
+        """
+        if self.vgic is None or not self.vgic.ready or self.routing.pin(gsi) is None:
+            return False
+        self.set_irq(gsi, True)
+        return True
+
+    def notify_acked(self, pin: int) -> None:
+        """The guest completed the interrupt of ``pin``; models kvm_notify_acked_irq."""
+        gsi = self.routing.gsi(pin)
+        if gsi is not None:
+            for listener in tuple(self.ack_notifiers.get(gsi, ())):
+                listener()
 
     def require_vgic(self) -> Vgic:
         """The VGIC, or ENXIO when the virtual machine has none."""
@@ -94,7 +114,7 @@ class Vm:
 
     def check(self) -> None:
         """Raise AssertionError when the state contradicts itself."""
-        assert self._users > 0, "a virtual machine without a holder"
+        assert self.files, "a virtual machine without a holder"
         if self.vgic is not None:
             self.vgic.check()
         for vcpu in self.vcpus:

@@ -12,7 +12,6 @@ from kvmvfio_emu.kernel.kvm.device import DeviceFile
 from kvmvfio_emu.kernel.kvm.irqline import drive_line
 from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
-from kvmvfio_emu.kernel.kvm.vgic.v2 import create_vgic, set_legacy_address
 from kvmvfio_emu.kernel.kvm.vm import Vm
 from kvmvfio_emu.kernel.task import UserPtr
 
@@ -31,12 +30,12 @@ class VmFile(File):
         super().__init__(vm.host)
         self.vm = vm
         self.owner = vm.mm
-        vm.get()
+        vm.get(self)
 
     def release(self) -> None:
         """irqfds go with the descriptor, even if vCPUs and devices keep the virtual machine; then its reference."""
         self.vm.irqfds.release()
-        self.vm.put()
+        self.vm.put(self)
 
     # -- the machine ------------------------------------------------------------------------------------------
 
@@ -49,14 +48,26 @@ class VmFile(File):
     def create_vcpu(self, arg: int) -> int:
         """A descriptor of vCPU ``arg``. EINVAL id too high, EBUSY the VGIC is initialised, EEXIST taken."""
         number = arg & 0xFFFFFFFF
-        if number >= self.vm.kvm.max_vcpus:
-            raise KernelError(errno.EINVAL, f"vCPU id {number}: there can be {self.vm.kvm.max_vcpus}")
-        if self.vm.vgic is not None and self.vm.vgic.ready:
+        vgic, limit = self.vm.vgic, self.vm.kvm.max_vcpus
+        if number >= self.vm.kvm.vcpu_ids:
+            raise KernelError(errno.EINVAL, f"vCPU id {number}: they end at {self.vm.kvm.vcpu_ids}")
+        if self.host.profile.vcpus_counted and len(self.vm.vcpus) >= limit:
+            raise KernelError(errno.EINVAL, f"there are {limit} vCPUs, as many as there can be")
+        if vgic is not None and vgic.ready:
             raise KernelError(errno.EBUSY, "the VGIC is initialised for the vCPUs there are")
+        if number >= limit:
+            raise KernelError(errno.EINVAL, f"vCPU id {number}: there can be {limit}")
         if any(vcpu.number == number for vcpu in self.vm.vcpus):
             raise KernelError(errno.EEXIST, f"vCPU {number} exists")
         vcpu = Vcpu(self.vm, number)
-        fd = self.host.current.install(VcpuFile(vcpu))
+        if vgic is not None:
+            vgic.add_vcpu(vcpu)
+        try:
+            fd = self.host.current.install(VcpuFile(vcpu))
+        except KernelError:
+            if vgic is not None:
+                vgic.remove_vcpu(vcpu)
+            raise
         self.vm.vcpus.append(vcpu)
         return fd
 
@@ -101,16 +112,14 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_CREATE_IRQCHIP)
     def create_irqchip(self, arg: int) -> int:
-        """A VGICv2 by the older API. ENXIO no hardware for it, EEXIST, EBUSY a vCPU ran."""
-        if uapi.KVM_DEV_TYPE_ARM_VGIC_V2 not in self.vm.kvm.device_types:
-            raise KernelError(errno.ENXIO, "the host's interrupt controller cannot host a VGICv2")
-        create_vgic(self.vm)
+        """A VGICv2 by the older API. ENXIO or ENODEV no hardware for it, EEXIST, EBUSY a vCPU ran."""
+        self.vm.kvm.vgics.create_irqchip(self.vm)
         return 0
 
     @ioctl(uapi.KVM_ARM_SET_DEVICE_ADDR, "struct kvm_arm_device_addr")
     def arm_set_device_addr(self, address: Any) -> int:
         """A VGIC frame's address by the older API. ENODEV unknown device or frame, ENXIO no VGIC, else as ADDR."""
-        set_legacy_address(self.vm, address.id, address.addr)
+        self.vm.kvm.vgics.set_legacy_address(self.vm, address.id, address.addr)
         return 0
 
     # -- interrupts --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmvfio_emu.hw.gich import VirtualInterface
+from kvmvfio_emu.hw.gich import IIDR, VirtualInterface
 
 CPU_SIZE = 0x2000
 #: Implementer 0x43B, architecture version 2, product 0x4B.
@@ -58,9 +58,10 @@ _SAVED_RANGES = [(_CTLR, 12), (_ABPR, 4), (_APR0, 16), (_IIDR, 4)]
 
 _READS: dict[int, Callable[[VirtualInterface], int]] = {
     IAR: VirtualInterface.iar,
-    _AIAR: VirtualInterface.iar,
+    _AIAR: VirtualInterface.aiar,
     _HPPIR: VirtualInterface.hppir,
-    _AHPPIR: VirtualInterface.hppir,
+    _AHPPIR: VirtualInterface.ahppir,
+    _IIDR: lambda interface: IIDR,  # the hardware's; what is saved is KVM's
     _RPR: lambda interface: min(interface.running_priority, 0xFF),
     _PMR: lambda interface: interface.pmr,
     _BPR: lambda interface: max(interface.bpr, _MIN_BPR),

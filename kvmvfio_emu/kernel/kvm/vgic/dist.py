@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu.hw.gich import LR_ACTIVE, LR_PENDING
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.vgic import lists
+from kvmvfio_emu.kernel.kvm.vgic.api import UNDEFINED_ADDRESS
+from kvmvfio_emu.kernel.kvm.vgic.cpuif import CPU_SIZE
 from kvmvfio_emu.kernel.kvm.vgic.physmap import PhysicalMap
-from kvmvfio_emu.kernel.kvm.vgic.registers import Distributor
+from kvmvfio_emu.kernel.kvm.vgic.registers import DIST_SIZE, Distributor
 from kvmvfio_emu.kernel.kvm.vgic.state import PRIVATE, SGIS, VgicCpu, VirtualIrq
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 DEFAULT_IRQS = 256
 #: Interrupt ids from here on are special.
 LIMIT = 1020
-UNDEFINED_ADDRESS = (1 << 64) - 1
 
 
 class Vgic:
@@ -67,6 +68,12 @@ class Vgic:
         if UNDEFINED_ADDRESS in (self.dist_base, self.cpu_base):
             raise KernelError(errno.ENXIO, "the VGIC's frames have no guest address yet")
         self.init()
+
+    def add_vcpu(self, vcpu: Vcpu) -> None:
+        """Nothing: it allocates for all vCPUs when it is initialised."""
+
+    def remove_vcpu(self, vcpu: Vcpu) -> None:
+        """Nothing."""
 
     def destroy(self) -> None:
         """The virtual machine goes; whatever is still mapped goes with the tree."""
@@ -182,6 +189,22 @@ class Vgic:
         if self.ready:
             lists.sync(self, self.cpus[vcpu.index])
 
+    def mmio(self, vcpu: Vcpu, address: int, size: int, value: int | None) -> int | None:
+        """The distributor's registers, in pieces of a word."""
+        offset = address - self.dist_base
+        if not self.ready or not 0 <= offset < DIST_SIZE:
+            return None
+        word, shift = offset & ~3, 8 * (offset & 3)
+        mask = (1 << 8 * size) - 1
+        if value is None:
+            return self.distributor.read(vcpu.index, word) >> shift & mask
+        self.distributor.write(vcpu.index, word, value << shift, mask << shift & 0xFFFFFFFF)
+        return 0
+
+    def cpu_interface(self, address: int) -> int | None:
+        """The virtual CPU interface's frame."""
+        return address - self.cpu_base if self.cpu_base <= address < self.cpu_base + CPU_SIZE else None
+
     def in_list_register(self, number: int) -> bool:
         """Whether ``number`` is pending or active in any list register."""
         return any(
@@ -190,6 +213,31 @@ class Vgic:
             for (held, _), index in cpu.lr_of.items()
             if held == number
         )
+
+    def dump(self) -> dict[str, Any]:
+        """Interrupts that are not as after reset, and the oracle."""
+        return {
+            "ready": self.ready,
+            "enabled": self.enabled,
+            "irqs": self.irqs,
+            "oracle": sorted(self.oracle),
+            "irq": [
+                {
+                    "irq": irq.number,
+                    "vcpu": cpu.index,
+                    "enabled": irq.enabled,
+                    "level": irq.level,
+                    "pending": irq.pending,
+                    "queued": irq.queued,
+                    "edge": irq.edge,
+                    "targets": irq.targets,
+                    "forwarded": self.forwarded(irq),
+                }
+                for cpu in self.cpus
+                for irq in (*cpu.private, *(self.shared if cpu.index == 0 else ()))
+                if irq.pending or irq.level or irq.queued or (irq.enabled and irq.number >= 16)
+            ],
+        }
 
     def check(self) -> None:
         """Raise AssertionError when distributor, list registers and map contradict each other."""

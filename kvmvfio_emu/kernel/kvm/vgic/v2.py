@@ -11,17 +11,38 @@ from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.memory import PHYS_BITS
 from kvmvfio_emu.kernel.kvm.vgic import cpuif, lists
+from kvmvfio_emu.kernel.kvm.vgic.api import UNDEFINED_ADDRESS
 from kvmvfio_emu.kernel.kvm.vgic.cpuif import CPU_SIZE
-from kvmvfio_emu.kernel.kvm.vgic.dist import UNDEFINED_ADDRESS, Vgic
+from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
 from kvmvfio_emu.kernel.kvm.vgic.registers import DIST_SIZE
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.host import Host
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
 _FRAMES = {uapi.KVM_VGIC_V2_ADDR_TYPE_DIST: DIST_SIZE, uapi.KVM_VGIC_V2_ADDR_TYPE_CPU: CPU_SIZE}
 _MIN_IRQS, _MAX_IRQS = 64, 1024
 _REGISTER_GROUPS = (uapi.KVM_DEV_ARM_VGIC_GRP_DIST_REGS, uapi.KVM_DEV_ARM_VGIC_GRP_CPU_REGS)
 _LEGACY_DEVICE_SHIFT, _LEGACY_TYPE_MASK = 16, 0xFFFF
+
+
+class BitmapVgics:
+    """The VGICs of Linux 3.17 to 4.6 in this model: a GICv2 gives VGICv2s, anything else none."""
+
+    max_vcpus: int | None = None
+
+    def __init__(self, host: Host) -> None:
+        self._possible = host.machine.board.gic_version == 2
+
+    def create_irqchip(self, vm: Vm) -> None:
+        """ENXIO no hardware for it; else as `create_vgic`."""
+        if not self._possible:
+            raise KernelError(errno.ENXIO, "the host's interrupt controller cannot host a VGICv2")
+        create_vgic(vm)
+
+    def set_legacy_address(self, vm: Vm, identifier: int, address: int) -> None:
+        """As `set_legacy_address`."""
+        set_legacy_address(vm, identifier, address)
 
 
 def create_vgic(vm: Vm) -> None:
@@ -46,6 +67,7 @@ def set_legacy_address(vm: Vm, identifier: int, address: int) -> None:
         _check_address(address)
         # Only creating the VGIC makes the addresses undefined; until then they are 0, which counts as set.
         raise KernelError(errno.EEXIST, "the virtual machine has no VGIC yet, so its frames are at 0")
+    assert isinstance(vm.vgic, Vgic)
     set_address(vm.vgic, frame, address)
 
 
@@ -87,7 +109,7 @@ class VgicV2Device(KvmDevice):
 
     name = "kvm-arm-vgic-v2"
     type_name = "KVM_DEV_TYPE_ARM_VGIC_V2"
-    when = "arch!=x86_64"
+    when = "!vgic_modern arch!=x86_64"
     host_gic = 2
     attributes = (
         AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU")),
@@ -103,7 +125,9 @@ class VgicV2Device(KvmDevice):
 
     @property
     def _vgic(self) -> Vgic:
-        return self.vm.require_vgic()
+        vgic = self.vm.vgic
+        assert isinstance(vgic, Vgic)
+        return vgic
 
     def has_encoded(self, row: AttrGroup, attr: Any) -> bool:
         """DIST_REGS and CPU_REGS: where there is a register at the offset."""
