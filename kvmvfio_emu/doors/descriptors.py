@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+from builtins import open as open_text
 from collections.abc import Callable
 from os import close, read  # bound here: not what `Kernel.installed` may put in their place
 from os import open as open_
@@ -19,7 +20,7 @@ from kvmvfio_emu.engine.poller import Poller
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File
 
-_IN_CLOSE_WRITE = 0x8
+_IN_CLOSE_WRITE, _IN_Q_OVERFLOW = 0x8, 0x4000
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # else a caller could truncate it under our mapping
@@ -34,6 +35,18 @@ def _checked(result: int) -> int:
     return result
 
 
+def _is_open_elsewhere(memfd: int) -> bool:
+    """Whether the file has a writer, or a mapping of one, beside ``memfd`` itself."""
+    reader = open_(f"/proc/self/fd/{memfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(reader, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError:
+        return True  # EAGAIN; whatever else, it is not known to be closed
+    finally:
+        close(reader)  # and the lease goes with it
+    return False
+
+
 class Descriptors:
     """The emulated files that somebody has open.
 
@@ -46,18 +59,24 @@ class Descriptors:
         self._poller = poller
         self._cookies: dict[int, File] = {}
         self._watches: dict[int, tuple[File, tuple[int, int], int]] = {}
+        self._backings: dict[int, int] = {}  #: watch -> the memfd that its file keeps, if it does
         self._inotify = _checked(_libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
         poller.register(self._inotify, self.drain)
         #: The bare look-up, for callers that cannot afford a frame: cookie -> file.
         self.by_cookie: Callable[[int], File | None] = self._cookies.get
 
     def install(self, file: File) -> int:
-        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it. EMFILE."""
+        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it.
+
+        EMFILE, ENFILE, ENOMEM.
+        """
         try:
             return self._install(file)
         except OSError as error:
             file.put()
-            raise KernelError(error.errno or errno.EMFILE, f"no descriptor for a new {file.kind} file") from None
+            # Linux knows these only; what else our memfds and watches run out of is memory to the caller.
+            number = error.errno if error.errno in (errno.EMFILE, errno.ENFILE) else errno.ENOMEM
+            raise KernelError(number or errno.ENOMEM, f"no descriptor for a new {file.kind} file") from None
 
     def _install(self, file: File) -> int:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -84,6 +103,8 @@ class Descriptors:
         cookie = int.from_bytes(os.urandom(8), "little") >> 3 | 1 << 61
         os.lseek(fd, cookie, os.SEEK_SET)
         self._watches[watch] = (file, inode, cookie)
+        if file.map_size:
+            self._backings[watch] = memfd
         self._cookies[cookie] = self._inodes[inode] = file
         return fd
 
@@ -112,9 +133,28 @@ class Descriptors:
                 watch, mask, _, length = _EVENT.unpack_from(events, offset)
                 offset += _EVENT.size + length
                 if mask & _IN_CLOSE_WRITE and watch in self._watches:
-                    file, inode, cookie = self._watches.pop(watch)
-                    del self._inodes[inode], self._cookies[cookie]
-                    file.put()
+                    self._release(watch)
+                elif mask & _IN_Q_OVERFLOW:
+                    self._recount()
+
+    def _release(self, watch: int) -> None:
+        file, inode, cookie = self._watches.pop(watch)
+        self._backings.pop(watch, None)
+        del self._inodes[inode], self._cookies[cookie]
+        file.put()
+
+    def _recount(self) -> None:
+        """So many were closed at once that events were lost: look which files are still open.
+
+        A memfd that nobody has is gone, and its watch with it; one that its file keeps can be leased for reading if
+        nobody else has it open.
+        """
+        with open_text(f"/proc/self/fdinfo/{self._inotify}") as info:
+            alive = {int(line.split()[1][3:], 16) for line in info if line.startswith("inotify")}
+        for watch in list(self._watches):
+            backing = self._backings.get(watch)
+            if watch not in alive if backing is None else not _is_open_elsewhere(backing):
+                self._release(watch)
 
     def forked(self) -> None:
         """In the child of a fork, after `Poller.forked`: what it closes is not ours to release, the parent does."""
@@ -131,4 +171,5 @@ class Descriptors:
         for _, inode, _ in self._watches.values():
             del self._inodes[inode]
         self._watches.clear()
+        self._backings.clear()
         self._cookies.clear()

@@ -32,3 +32,41 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
         if line.startswith(b"eventfd-id:"):
             return int(line.partition(b":")[2])
     raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")
+
+
+def held_elsewhere(key: int, ours: int) -> bool:
+    """Whether any descriptor in any process that we may look into, but our own ``ours``, is eventfd ``key``."""
+    me = str(os.getpid())
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            process = open_(f"/proc/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue  # ended meanwhile
+        try:
+            if any(not (name == me and fd == ours) and _is(key, fd, process) for fd in _descriptors(process)):
+                return True
+        finally:
+            close(process)
+    return False
+
+
+def _descriptors(process: int) -> list[int]:
+    try:
+        directory = open_("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    except OSError:
+        return []  # ended, or another user's
+    try:
+        return [int(name) for name in os.listdir(directory)]
+    except OSError:
+        return []
+    finally:
+        close(directory)
+
+
+def _is(key: int, fd: int, process: int) -> bool:
+    try:
+        return eventfd_key(fd, process) == key
+    except (KernelError, OSError):
+        return False  # closed meanwhile

@@ -301,7 +301,7 @@ class Kernel(AbstractContextManager["Kernel"]):
     def owns(self, path: str) -> bool:
         """Whether ``path`` is the emulated kernel's: then even its absence is."""
         name = os.path.normpath(path)
-        return name == "/dev/kvm" or name == "/dev/vfio" or name.startswith("/dev/vfio/")
+        return name in ("/dev/kvm", "/dev/iommu", "/dev/vfio") or name.startswith("/dev/vfio/")
 
     def emulates(self, fd: int) -> bool:
         """Whether descriptor ``fd`` is one of this kernel's."""

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from kvmvfio_emu.doors.blocking import Signals
 from kvmvfio_emu.doors.descriptors import Descriptors
-from kvmvfio_emu.doors.eventfds import eventfd_key
+from kvmvfio_emu.doors.eventfds import eventfd_key, held_elsewhere
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.file import File
@@ -105,6 +105,10 @@ class LocalTask(Task):
             return self._host.eventfds.adopt(key, os.dup(number))
         except OSError as error:
             raise KernelError(error.errno or errno.EBADF, f"descriptor {fd}: {error.strerror}") from None
+
+    def abandoned(self, eventfd: EventFd) -> bool:
+        """As `Task`."""
+        return not held_elsewhere(eventfd.key, eventfd.fd)
 
     def install(self, file: File) -> int:
         """As `Task`."""

@@ -45,6 +45,10 @@ def boot(
     trace = Trace(clock)
     host = Host(Machine(board, clock, trace, models), profile, clock, trace)
     Kvm(host)
+    if profile.iommufd:
+        from kvmvfio_emu.kernel.iommufd.module import Iommufd
+
+        host.modules["iommufd"] = Iommufd(host)
     host.modules["vfio"] = Vfio(host)
     return host
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.sized import copy_struct_from_user
 from kvmvfio_emu.kernel.task import UserPtr
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class IoctlDecl:
     struct: str | None  #: C name of the argument, None when the argument is a plain value
     minsz: int  #: bytes copied in; below sizeof(struct) for VFIO's growing structs
     argsz: bool  #: the struct starts with ``argsz``, checked against ``minsz`` (EINVAL)
+    sized: bool  #: the struct starts with its size; copied as `kernel.sized` says
     out: bool  #: the struct is copied back on success
     tail: bool  #: the handler also gets the user pointer, for what follows the struct
     value: bool  #: the argument is a number, never a pointer
@@ -55,6 +57,7 @@ def ioctl(
     *,
     minsz: int | None = None,
     argsz: bool = False,
+    sized: bool = False,
     out: bool | None = None,
     tail: bool = False,
     value: bool = False,
@@ -66,7 +69,7 @@ def ioctl(
     Without ``struct`` the handler gets the raw argument, which is a pointer unless ``value`` says that it is a number.
     With it the argument is a pointer: the struct is copied in once (EFAULT) and handed over as a cffi pointer; ``out``
     (default: whether the number says ``_IOR``) copies it back. ``argsz`` and ``minsz`` are VFIO's convention for
-    structs that grow.
+    structs that grow; ``sized`` is iommufd's.
 
     ``when`` says which kernels have this ioctl (`Profile.offers`); to the others it is an unknown number, whose
     argument is not looked at, or with ``absent`` one that they know and refuse with that errno.
@@ -78,6 +81,7 @@ def ioctl(
         struct,
         size if minsz is None else minsz,
         argsz,
+        sized,
         bool((number >> _DIRECTION_SHIFT) & _IOC_READ) if out is None else out,
         tail,
         value,
@@ -120,6 +124,14 @@ def _compile_call(handler: Callable[..., Any], decl: IoctlDecl) -> _Entry:
     pointer_type = uapi.ffi.typeof(decl.struct + " *")
     from_buffer = uapi.ffi.from_buffer
     size, minsz, out, argsz, tail = uapi.sizeof(decl.struct), decl.minsz, decl.out, decl.argsz, decl.tail
+    if decl.sized:
+        assert tail, "a handler of a sized struct answers by itself"
+
+        def sized_entry(file: File, arg: UserPtr) -> Any:
+            raw = copy_struct_from_user(file.host.current, arg, size, minsz)
+            return handler(file, from_buffer(pointer_type, raw), arg)
+
+        return sized_entry
 
     def entry(file: File, arg: UserPtr) -> Any:
         task = file.host.current
@@ -234,7 +246,10 @@ class File:
         raise NotImplementedError
 
     def attach_backing(self, fd: int) -> None:
-        """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now."""
+        """The shared memory that mappings show, `map_size` bytes: a memfd of the door's, owned by the file now.
+
+        A file that has any keeps it open until it is released.
+        """
         close(fd)
 
     def abandon(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.poller import Poller
@@ -62,6 +62,7 @@ class Host:
         self.scheduler = Scheduler()
         self.mirrors: list[Mirror] = []
         self.modules: dict[str, Module] = {}
+        self.views: list[Callable[[], dict[str, Any]]] = []  #: what modules add to `sysfs.tree`
         self.irqs = IrqSubsystem(
             machine.gic,
             trace,

@@ -20,6 +20,8 @@ _SHARED, _LEVEL_HIGH, _EDGE_RISING = 0, 4, 1
 _PCI_ROOT = "/sys/devices/pci0000:00"
 _BAR_FLAGS = 0x200  # IORESOURCE_MEM
 _BARS = 6
+#: The major number of VFIO devices' own nodes, as dynamic as on any host.
+VFIO_DEV_MAJOR = 510
 
 
 class Link(NamedTuple):
@@ -59,6 +61,8 @@ def tree(host: Host) -> dict[str, Node]:
         nodes[f"{group}/type"] = b"DMA\n"
         nodes[f"{group}/devices/{name}"] = Link(place)
         nodes.update(_pci(place, cast("PciDevice", device)) if device.on_pci else _platform(place, spec))
+    for view in host.views:
+        nodes.update(view())
     return nodes
 
 

@@ -49,6 +49,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def abandoned(self, eventfd: EventFd) -> bool:
+        """Whether no process has ``eventfd`` open any more. Looks far and wide: only for when it matters."""
+
+    @abstractmethod
     def install(self, file: File) -> int:
         """A new O_RDWR | O_CLOEXEC descriptor for ``file``. EMFILE."""
 

@@ -70,3 +70,23 @@ class VfioDifferences:
         "VFIO_DEVICE_SET_IRQS on platform devices bounds start and count, and copies count elements (else one).",
         since="4.9",
     )
+    platform_idle_resets: tuple[str, ...] = differs(
+        (),
+        "Compatible strings of the platform devices whose reset module is loaded and succeeds without touching the "
+        "device (a board's own ``has_reset`` is one that resets).",
+    )
+    iommufd: bool = differs(
+        False,
+        "There is /dev/iommu, which VFIO_GROUP_SET_CONTAINER takes for a container, too.",
+        since="6.2",
+    )
+    vfio_device_cdev: bool = differs(
+        False,
+        "Each VFIO device has a node of its own, /dev/vfio/devices/vfioN, to be bound to an iommufd.",
+        since="6.6",
+    )
+    vfio_device_file_valid: bool = differs(
+        False,
+        "KVM may be told of an open VFIO device instead of its group.",
+        since="6.6",
+    )

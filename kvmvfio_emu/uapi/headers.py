@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEADERS = ("linux/kvm.h", "asm/kvm.h", "linux/vfio.h")
+HEADERS = ("linux/kvm.h", "asm/kvm.h", "linux/vfio.h", "linux/iommufd.h")
 
 
 def include_dir() -> Path:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from . import constants
 from ._types import ffi
 
-Kind = Literal["kvm", "vm", "vcpu", "device", "container", "group", "vfio-device"]
+Kind = Literal["kvm", "vm", "vcpu", "device", "container", "group", "vfio-device", "iommufd"]
 Direction = Literal["none", "in", "out", "inout"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -135,6 +135,29 @@ _TABLE: dict[Kind, str] = {
         VFIO_DEVICE_BIND_IOMMUFD    vfio_device_bind_iommufd inout
         VFIO_DEVICE_ATTACH_IOMMUFD_PT vfio_device_attach_iommufd_pt inout
         VFIO_DEVICE_DETACH_IOMMUFD_PT vfio_device_detach_iommufd_pt in
+    """,
+    "iommufd": """
+        VFIO_GET_API_VERSION
+        VFIO_CHECK_EXTENSION
+        VFIO_SET_IOMMU
+        VFIO_IOMMU_GET_INFO         vfio_iommu_type1_info    inout
+        VFIO_IOMMU_MAP_DMA          vfio_iommu_type1_dma_map in
+        VFIO_IOMMU_UNMAP_DMA        vfio_iommu_type1_dma_unmap inout
+        IOMMU_DESTROY               iommu_destroy            in
+        IOMMU_IOAS_ALLOC            iommu_ioas_alloc         inout
+        IOMMU_IOAS_ALLOW_IOVAS      iommu_ioas_allow_iovas   in
+        IOMMU_IOAS_COPY             iommu_ioas_copy          inout
+        IOMMU_IOAS_IOVA_RANGES      iommu_ioas_iova_ranges   inout
+        IOMMU_IOAS_MAP              iommu_ioas_map           inout
+        IOMMU_IOAS_UNMAP            iommu_ioas_unmap         inout
+        IOMMU_OPTION                iommu_option             inout
+        IOMMU_VFIO_IOAS             iommu_vfio_ioas          inout
+        IOMMU_HWPT_ALLOC            iommu_hwpt_alloc         inout
+        IOMMU_GET_HW_INFO           iommu_hw_info            inout
+        IOMMU_HWPT_SET_DIRTY_TRACKING iommu_hwpt_set_dirty_tracking in
+        IOMMU_HWPT_GET_DIRTY_BITMAP iommu_hwpt_get_dirty_bitmap in
+        IOMMU_HWPT_INVALIDATE       iommu_hwpt_invalidate    inout
+        IOMMU_FAULT_QUEUE_ALLOC     iommu_fault_alloc        inout
     """,
 }
 

@@ -7,12 +7,14 @@ import fcntl
 import mmap
 import os
 import socket
+import struct
 import tempfile
 
 import pytest
 from support import Client
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.doors import descriptors
 
 
 def version(client: Client, fd: int) -> int:
@@ -233,3 +235,29 @@ def test_a_file_that_is_opened_often_leaves_nothing(client: Client) -> None:
     assert client.kernel.open_files() == []
     assert len(client.host.inodes) == 0
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_lost_close_events_are_made_up_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """inotify's queue has an end: then one event says that others were lost."""
+    vm, device = client.vm(), client.device()
+    vcpus = [client.vcpu(vm, number) for number in range(3)]
+    page = mmap.mmap(vcpus[1], mmap.PAGESIZE)
+    held = os.dup(vcpus[2])
+    kvm = client.kvm
+    batches = []
+
+    def read(fd: int, size: int) -> bytes:
+        batches.append(os.read(fd, size))  # BlockingIOError ends it
+        return struct.pack("iIII", -1, 0x4000, 0, 0)
+
+    for fd in (kvm, device, *vcpus):
+        os.close(fd)
+    with monkeypatch.context() as patch:
+        patch.setattr(descriptors, "read", read)
+        assert client.kernel.open_files()
+    assert batches
+    assert sorted(client.kernel.open_files()) == ["container", "group", "vcpu", "vcpu", "vm"]
+    page.close()
+    os.close(held)
+    assert sorted(client.kernel.open_files()) == ["container", "group", "vm"]
+    client._kvm = None

@@ -104,7 +104,7 @@ def test_a_watch_that_cannot_be_had_leaves_nothing(client: Client, maker: str, m
     before = descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(door, "_checked", full)
-        client.refused("ENOSPC", make)
+        client.refused("ENOMEM", make)
     assert descriptors() == before
     assert client.kernel.emulates(make())
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import resource
 import select
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -297,6 +298,27 @@ def test_close_takes_the_unmask_eventfd_of_a_device(client: Client) -> None:
     assert client.host.eventfds.held() == []
     again = client.eventfd()
     client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, again)  # the place is free
+
+
+def test_the_place_of_an_unmask_eventfd_that_was_closed_unheard_is_free(client: Client) -> None:
+    device = client.device()
+    old, new = os.eventfd(0), client.eventfd()
+    client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, old)
+    copy = os.dup(old)
+    os.close(old)
+    with pytest.raises(OSError, match="busy"):
+        client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, new)
+    child = os.fork()
+    if not child:  # another process with a copy
+        signal.pause()
+    os.close(copy)
+    try:
+        with pytest.raises(OSError, match="busy"):
+            client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, new)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, new)
 
 
 def test_what_is_no_eventfd(client: Client, vm: int) -> None:

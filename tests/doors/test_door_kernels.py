@@ -15,6 +15,7 @@ from support import BOARD, CLOSED, NIC, Client
 from kvmvfio_emu import Kernel, KvmVfioEmuError, uapi
 from kvmvfio_emu.guest import Cpu, Script, read, work, write
 from kvmvfio_emu.guest.script import Routine
+from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.kernel.vfio.device import VfioDeviceFile
 
 OUTSIDE = 0x0D000000
@@ -92,6 +93,7 @@ def busy_kernel() -> tuple[Client, set[str]]:
     client.kvm_vfio(vm)
     users = {fd for fd in descriptors() if client.kernel.emulates(int(fd))}
     users -= {str(file.window.fd) for file in client.host.files.values() if isinstance(file, VfioDeviceFile)}
+    users -= {str(file.backing) for file in client.host.files.values() if isinstance(file, VcpuFile)}
     trigger, resample = client.eventfd(), client.eventfd()
     client.irqfd(vm, trigger, 48, uapi.KVM_IRQFD_FLAG_RESAMPLE, resample)
     client.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, resample)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ from kvmvfio_emu import uapi
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "docs" / "examples"
 SECONDS = 60
+#: Whether a user's Python can import us, and start itself again.
+PROBE = """
+import kvmvfio_emu, os, sys
+kvmvfio_emu.Kernel()
+assert os.access(sys.executable, os.X_OK), sys.executable
+print(kvmvfio_emu.__file__)
+"""
+COMMAND = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run"]
 
 
 @pytest.fixture(scope="session")
@@ -44,18 +53,19 @@ def build() -> Iterator[Callable[..., str]]:
 def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``supervised(*options, "--", *argv)``: what `kvmvfio-emu run` did; fails if files stayed open.
 
+    ``prefix``: a command that runs ours. The other keywords are those of `subprocess.run`.
     Skips where the host cannot do it at all (no user notification, or a seccomp profile that forbids it).
     """
 
-    def run(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--report", *arguments]
+    def run(*arguments: str, prefix: Sequence[str] = (), **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [*prefix, *COMMAND, "--report", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **kwargs)  # type: ignore[call-overload]
         assert "Traceback" not in done.stderr, done.stderr
         assert "0 open files" in done.stderr, done.stderr
         return done
 
     probe = subprocess.run(
-        [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", "true"],
+        [*COMMAND, "--", "true"],
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -64,6 +74,42 @@ def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
         pytest.skip(f"cannot supervise here: {probe.stderr.strip()}")
     assert probe.returncode == 0, probe.stderr
     return run
+
+
+@pytest.fixture(scope="session")
+def unprivileged() -> Iterator[tuple[list[str], dict[str, str]]]:
+    """A command and an environment to put before ``-m kvmvfio_emu...``: a Python that user nobody runs us with.
+
+    From a copy, since where we are may not be readable to others.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    directory = Path(tempfile.mkdtemp(prefix="kvmvfio-emu-nobody-"))
+    directory.chmod(0o755)
+    shutil.copytree(HERE.parents[1] / "kvmvfio_emu", directory / "kvmvfio_emu")
+    shutil.copytree(HERE.parents[1] / "include", directory / "include")
+    for name in ("cffi", "_cffi_backend", "pycparser", "construct"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        origin = Path(spec.origin)
+        if origin.name == "__init__.py":
+            shutil.copytree(origin.parent, directory / name)
+        else:
+            shutil.copy(origin, directory)
+    environment = {**os.environ, "PYTHONPATH": str(directory), "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        for python in dict.fromkeys(("/usr/bin/python3", sys.executable)):
+            command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python]
+            probe = [*command, "-c", PROBE]
+            done = subprocess.run(probe, env=environment, cwd="/", capture_output=True, text=True)
+            if done.stdout.startswith(str(directory)):
+                break
+        else:
+            pytest.skip(f"nobody has no Python that can import us: {done.stderr[-200:]}")
+        yield command, environment
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -45,6 +44,22 @@ def test_calls_are_answered_as_in_process(build: Build, supervised: Run, flags: 
     }
 
 
+def test_bare_system_calls_of_a_static_program(build: Build, supervised: Run) -> None:
+    assert answers(supervised("--", build("bare", "-static"))) == {
+        "api": "12 0",
+        "openat2": "12 0",
+        "cloexec": "1",
+        "stat": "0 0",
+        "device": "1",
+        "lstat": "0 0",
+        "link": "1",
+        "access": "0 0",
+        "access-nothing": "-1 ENOENT",
+        "readlink": "0 0",
+        "target": "../../../devices/platform/fff51000.ethernet",
+    }
+
+
 def test_descriptors_travel_by_dup_fork_exec_and_sockets(build: Build, supervised: Run) -> None:
     done = supervised("--", build("family"))
     assert answers(done) == {
@@ -55,6 +70,26 @@ def test_descriptors_travel_by_dup_fork_exec_and_sockets(build: Build, supervise
         "other-mm": "-1 EIO",
         "other-mm-kvm": "12 0",
         "exec": "12 0",
+    }
+
+
+def test_a_device_by_its_own_node_and_an_iommufd(build: Build, supervised: Run) -> None:
+    done = supervised("--profile", "linux-6.12", "--machine", "oracle-virt", "--", build("iommufd"))
+    assert done.returncode == 0, done.stderr
+    assert answers(done) == {
+        "stat": "0 0",
+        "dev": "1",
+        "unbound": "-1 EINVAL",
+        "bind": "0 0",
+        "info": "0 0",
+        "alloc": "0 0",
+        "attach": "0 0",
+        "map": "0 0",
+        "dma": "over the bus and back",
+        "group": "-1 EBUSY",
+        "busy": "-1 EBUSY",
+        "destroy": "0 0",
+        "group-again": "1",
     }
 
 
@@ -100,21 +135,17 @@ def test_strace_works_inside(build: Build, supervised: Run, tmp_path: object) ->
     assert "KVM_GET_API_VERSION" in done.stderr
 
 
-def test_as_an_unprivileged_user(build: Build, supervised: Run) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("we are unprivileged already")
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    python = shutil.which("python3", path="/usr/bin") or sys.executable
-    probe = subprocess.run([*nobody, python, "-c", "from kvmvfio_emu import Kernel"], env=with_package_on_path())
-    if probe.returncode:
-        pytest.skip(f"user nobody cannot import us with {python}")
+def test_as_an_unprivileged_user(build: Build, supervised: Run, unprivileged: tuple[list[str], dict[str, str]]) -> None:
+    command, environment = unprivileged
     done = subprocess.run(
-        [*nobody, python, "-m", "kvmvfio_emu.cli.main", "run", "--report", "--", build("answers")],
-        env=with_package_on_path(),
+        [*command, "-m", "kvmvfio_emu.cli.main", "run", "--report", "--", build("answers")],
+        env=environment,
+        cwd="/",
         capture_output=True,
         text=True,
     )
     assert done.returncode == 7, done.stderr
+    assert "0 open files" in done.stderr
 
 
 def with_tests_on_path() -> dict[str, str]:
@@ -122,13 +153,3 @@ def with_tests_on_path() -> dict[str, str]:
     from pathlib import Path
 
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-
-
-def with_package_on_path() -> dict[str, str]:
-    """The environment for a Python that has not got us installed."""
-    from pathlib import Path
-
-    import cffi
-
-    places = (Path(__file__).parents[2], Path(cffi.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}

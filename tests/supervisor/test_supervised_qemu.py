@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,26 @@ SECONDS = 60
 class Qemu:
     """A QEMU under us, with its monitor on our pipes and our control channel beside it."""
 
-    def __init__(self, control: str, *arguments: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        control: str,
+        *arguments: str,
+        options: tuple[str, ...] = (),
+        python: Sequence[str] = (sys.executable,),
+        **kwargs: Any,
+    ) -> None:
         if shutil.which(arguments[0]) is None:
             pytest.skip(f"no {arguments[0]}")
         self.control = control
         self.output = ""
-        ours = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--report", "--control", control, *options, "--"]
+        ours = [*python, "-m", "kvmvfio_emu.cli.main", "run", "--report", "--control", control, *options, "--"]
         self.process = subprocess.Popen(
-            [*ours, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*ours, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **kwargs,
         )
 
     def __enter__(self) -> Qemu:
@@ -49,9 +62,11 @@ class Qemu:
         assert self.process.stdout is not None
         deadline = time.monotonic() + SECONDS
         while text not in self.output:
+            more = b""
             if select.select([self.process.stdout], [], [], 0.1)[0]:
-                self.output += os.read(self.process.stdout.fileno(), 65536).decode(errors="replace")
-            elif self.process.poll() is not None or time.monotonic() > deadline:
+                more = os.read(self.process.stdout.fileno(), 65536)
+                self.output += more.decode(errors="replace")
+            if not more and (self.process.poll() is not None or time.monotonic() > deadline):
                 pytest.fail(
                     f"no {text!r} in {self.output[-2000:]!r}; {self.process.stderr and self.process.stderr.read()}"
                 )
@@ -108,6 +123,18 @@ def test_xgmac_realizes_runs_and_leaves_nothing(xgmac: Qemu) -> None:
     xgmac.do("cont")
     assert "running" in xgmac.do("info status")
     xgmac.quit()
+
+
+def test_xgmac_as_an_unprivileged_user(control: str, unprivileged: tuple[list[str], dict[str, str]]) -> None:
+    python, environment = unprivileged
+    device = f"vfio-calxeda-xgmac,host={DEVICE}"
+    with Qemu(control, *VIRT, "-S", "-device", device, python=python, env=environment, cwd="/") as qemu:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{qemu.process.pid}/status").read_text().splitlines())
+        assert status["Uid"].split() == ["65534"] * 4
+        assert f'host = "{DEVICE}"' in qemu.do("info qtree")
+        qemu.do("cont")
+        assert "running" in qemu.do("info status")
+        qemu.quit()
 
 
 def test_a_raised_line_makes_qemu_trigger_read_and_unmask(xgmac: Qemu) -> None:

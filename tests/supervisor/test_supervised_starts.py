@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+TESTS = str(Path(__file__).parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])}
 COMMAND = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run"]
 
 
@@ -43,7 +47,41 @@ def test_a_program_that_does_not_exist_is_one_line_and_status_2(supervised: Run)
 def test_a_nested_supervisor_is_refused_with_advice(supervised: Run) -> None:
     done = supervised("--", *COMMAND, "--", "true")
     assert done.returncode == 2
-    assert "a supervisor is active already" in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "active already" in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("kvmvfio-emu: ")
+    assert "run outside of it" in lines[0]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_forbidden_seccomp_is_one_line_that_says_what_to_do(supervised: Run, error: int) -> None:
+    command = [sys.executable, "-m", "supervisor.forbid", str(error), *COMMAND, "--", "echo", "never"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert ("seccomp profile" if error == errno.EPERM else "Linux 5.9") in done.stderr
+
+
+def test_no_temporary_directory_is_one_line(supervised: Run) -> None:
+    """With files of no size, as on a full or read-only disk, whoever we are."""
+    command = ["prlimit", "--fsize=0", *COMMAND, "--", "stat", "/sys/bus/platform/devices"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("kvmvfio-emu: ")]
+    assert len(ours) == 1, done.stderr
+    assert "temporary directory" in ours[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_strace_works_outside(build: Callable[..., str], supervised: Run, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("no strace")
+    log = tmp_path / "log"
+    done = supervised("--", build("answers"), prefix=["strace", "-f", "-o", str(log), "-e", "trace=ioctl"])
+    assert done.returncode == 7
+    assert "api 12 0" in done.stdout
+    assert "KVM_CREATE_VM" in log.read_text()
 
 
 def test_no_program_is_a_usage_error() -> None:

@@ -1,9 +1,9 @@
 """Our headers agree with the kernel's own: every number, size and offset that both have.
 
 The same C program is compiled against either; what the installed kernel headers do not know is left out of both. On a
-host that is not ARM, asm/kvm.h describes another machine, so only what linux/kvm.h and linux/vfio.h say themselves is
-compared there. The ARM part is compared where arm64 kernel headers are: on an arm64 host, or where a cross compiler's
-are installed (Debian: linux-libc-dev-arm64-cross).
+host that is not ARM, asm/kvm.h describes another machine, so only what the headers in linux/ say themselves is compared
+there. The ARM part is compared where arm64 kernel headers are: on an arm64 host, or where those of a cross compiler are
+installed (Debian: linux-libc-dev-arm64-cross).
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def gcc(*arguments: str, program: str) -> subprocess.CompletedProcess[str]:
 
 
 def includes() -> str:
-    return "".join(f"#include <{header}>\n" for header in ("stddef.h", "stdio.h", "linux/kvm.h", "linux/vfio.h"))
+    text = "".join(f"#include <{header}>\n" for header in ("stddef.h", "stdio.h", "linux/kvm.h", "linux/vfio.h"))
+    # Kernel headers before 6.2 have none.
+    return f"{text}#if __has_include(<linux/iommufd.h>)\n#include <linux/iommufd.h>\n#endif\n"
 
 
 def known(expressions: list[str], *options: str) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 
 import pytest
 from vfio_bench import MULTI, NIC, WILD, Bench, EdgePage, fails
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.hw.board import Board, DeviceSpec
 
 R, W, M = 1, 2, 4
 
@@ -313,3 +315,33 @@ def test_guest_accesses_go_to_the_registers(bench: Bench) -> None:
     file.mapped_write((1 << 40) + 4, 4, 0x11223344)
     assert file.mapped_read((1 << 40) + 4, 2) == 0x3344
     assert bench.hw(MULTI).accesses == [("w", 1, 4, 4), ("r", 1, 4, 2)]
+
+
+# -- reset functions of the host's that do nothing ------------------------------------------------------------------
+
+
+@pytest.fixture
+def idle() -> Iterator[Bench]:
+    bench = Bench(
+        Board(
+            name="idle-resets",
+            devices=(
+                DeviceSpec(NIC, "ram", 1, compatible=("acme,first", "acme,second")),
+                DeviceSpec(MULTI, "ram", 2, compatible=("acme,second", "acme,first")),
+            ),
+        ),
+        platform_idle_resets=("acme,first",),
+    )
+    yield bench
+    bench.close(*sorted(bench.task.files))
+
+
+def test_a_reset_module_is_found_by_the_first_compatible_string(idle: Bench) -> None:
+    platform, reset = uapi.VFIO_DEVICE_FLAGS_PLATFORM, uapi.VFIO_DEVICE_FLAGS_RESET
+    nic, multi = (idle.get_device(idle.attached(number)[1], name) for number, name in ((1, NIC), (2, MULTI)))
+    assert info(idle, nic) == (platform | reset, 0, 0)
+    assert info(idle, multi) == (platform, 0, 0)
+    assert idle.ioctl(nic, uapi.VFIO_DEVICE_RESET) == 0
+    assert idle.hw(NIC).resets == 0
+    with fails("EINVAL"):
+        idle.ioctl(multi, uapi.VFIO_DEVICE_RESET)

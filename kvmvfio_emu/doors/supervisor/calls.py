@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.supervisor.reply import CONTINUE, Reply, Value
+from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.run import RunCall
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.supervisor.hybrid import RealKvm
     from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.file import File
 
 #: More than any region access; a longer one is done in part, as read and write may.
 _MAX_TRANSFER = 1 << 20
+_PAGE = 4096
 _UINT = 0xFFFFFFFF
 
 Handler = Callable[["TargetTask", tuple[int, ...]], Reply | RunCall]
@@ -43,6 +47,7 @@ class DescriptorCalls:
         file = task.fget(arguments[0] & _UINT)
         if file is None:
             return CONTINUE
+        _check_range(arguments)
         data = file.read(min(arguments[2], _MAX_TRANSFER), arguments[3])
         task.mm.write(arguments[1], data)
         return Value(len(data))
@@ -52,5 +57,43 @@ class DescriptorCalls:
         file = task.fget(arguments[0] & _UINT)
         if file is None:
             return CONTINUE
-        data = bytes(task.mm.read(arguments[1], min(arguments[2], _MAX_TRANSFER)))
-        return Value(file.write(data, arguments[3]))
+        _check_range(arguments)
+        wanted = min(arguments[2], _MAX_TRANSFER)
+        data = _readable(task, arguments[1], wanted)
+        taken = file.write(data, arguments[3])
+        if taken == len(data) < wanted and _goes_on(file, arguments[3] + taken):
+            raise KernelError(errno.EFAULT, f"only {taken} of {wanted} bytes can be read")
+        return Value(taken)
+
+
+def _goes_on(file: File, offset: int) -> bool:
+    """Whether there is something to write at ``offset``, or is the region's end there."""
+    try:
+        file.write(b"", offset)
+    except KernelError as error:
+        return error.errno != errno.EINVAL
+    return True
+
+
+def _check_range(arguments: tuple[int, ...]) -> None:
+    """Models ksys_pread64 and vfs_read: a negative offset, a buffer that is longer than any address space."""
+    if arguments[3] >> 63:
+        raise KernelError(errno.EINVAL, "a negative offset")
+    if arguments[1] + arguments[2] >> 63:
+        raise KernelError(errno.EFAULT, "a buffer beyond the end of user memory")
+
+
+def _readable(task: TargetTask, address: int, size: int) -> bytes:
+    """As much of a buffer as there is: a device that takes less does not look at the rest."""
+    try:
+        return bytes(task.mm.read(address, size))
+    except KernelError:
+        data, end = bytearray(), address + size
+        while address < end:
+            part = min(end - address, _PAGE - address % _PAGE)
+            try:
+                data += task.mm.read(address, part)
+            except KernelError:
+                break
+            address += part
+        return bytes(data)

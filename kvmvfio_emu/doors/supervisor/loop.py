@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.supervisor.calls import Handler
+from kvmvfio_emu.doors.supervisor.notify import Interrupted
+from kvmvfio_emu.doors.supervisor.owed import Owed, Ticket
 from kvmvfio_emu.doors.supervisor.reply import Continue, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.tasks import Tasks
-from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
 from kvmvfio_emu.kernel.kvm.run import RunCall
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ _PARKED_MS = 1
 class Loop:
     """Serves the supervised processes until the last one is gone.
 
-    ``calls``: handlers by the name of their system call; ``numbers``: the names' numbers.
+    ``calls``: handlers by the name of their system call; ``numbers``: the names' numbers; ``killable``: only a
+    thread's death ends its wait for our answer (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), no signal does.
     """
 
     def __init__(
@@ -43,14 +46,16 @@ class Loop:
         listener: Listener,
         numbers: Mapping[str, int],
         calls: Mapping[str, Handler],
+        *,
+        killable: bool = True,
     ) -> None:
         self._host = host
         self._listener = listener
         self._tasks = Tasks(host, descriptors, listener)
         self._handlers = {numbers[name]: call for name, call in calls.items() if name in numbers}
         self._parked: dict[int, tuple[RunCall, int]] = {}
-        #: What was done for a thread that was interrupted before it could be told; see `_undelivered`.
-        self._owed: dict[int, tuple[int, tuple[int, ...], int]] = {}
+        self._owed = None if killable else Owed(numbers)
+        self._tickets: dict[int, Ticket] = {}  #: of the calls in progress
         self._extra: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._epoll.register(listener.fd, select.EPOLLIN)
@@ -103,29 +108,32 @@ class Loop:
     # -- one call ---------------------------------------------------------------------------------------------
 
     def _serve(self, notification: Notification) -> None:
-        identifier, tid, number, arguments = notification
-        owed = self._owed.pop(tid, None)
-        if owed is not None and owed[:2] == (number, arguments):
-            self._answer(notification, owed[2])  # interrupted and restarted: it was done already
+        if self._owed is not None and self._was_done(notification, self._owed):
             return
         if self._host.mirrors:
             self._host.sync_mirrors()
         try:
             reply = self._execute(notification)
             if isinstance(reply, RunCall):
-                self._parked[identifier] = (reply, tid)
+                self._parked[notification.id] = (reply, notification.tid)
                 return
             self._reply(notification, reply)
+        except Interrupted:
+            pass  # nobody waits, and what was done is undone
         except KernelError as error:
             self._host.event("errno", errno=error.errno, reason=error.reason)
-            self._answer(notification, -error.errno)
+            self._answer(notification.id, notification.tid, -error.errno)
         except ProcessLookupError:
             pass  # killed meanwhile: nobody waits
         except OSError as error:
-            self._answer(notification, -(error.errno or errno.EIO))
+            self._answer(notification.id, notification.tid, -(error.errno or errno.EIO))
+        except KvmVfioEmuError as error:
+            self._cannot(notification, error)
         except Exception:
             self._failed(notification)
         finally:
+            if notification.id not in self._parked:
+                self._tickets.pop(notification.id, None)
             if self._host.work.waiting:
                 self._host.settle()
 
@@ -145,31 +153,56 @@ class Loop:
         if isinstance(reply, Continue):
             self._listener.pass_on(notification.id)
         elif isinstance(reply, Value):
-            self._answer(notification, reply.value)
+            self._answer(notification.id, notification.tid, reply.value)
         else:
             self._give(notification, reply)
 
     def _give(self, notification: Notification, reply: NewFd) -> None:
         try:
             self._listener.add_fd(notification.id, reply.fd, cloexec=reply.cloexec, answer=True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # else it was interrupted: our close undoes the open, it can try again
-                self._answer(notification, -(error.errno or errno.EMFILE))
         finally:
-            os.close(reply.fd)
+            os.close(reply.fd)  # if it was interrupted, this undoes the open, and it can try again
 
-    def _answer(self, notification: Notification, value: int) -> None:
-        if not self._listener.answer(notification.id, value):
-            # Only where WAIT_KILLABLE_RECV is missing, or the thread was killed. If it was merely interrupted the same
-            # call comes again, and must not be executed again.
-            self._owed[notification.tid] = (notification.number, notification.arguments, value)
+    def _answer(self, identifier: int, tid: int, value: int) -> None:
+        if not self._listener.answer(identifier, value) and self._owed is not None:
+            ticket = self._tickets.get(identifier)
+            if ticket is not None:
+                self._owed.remember(tid, ticket, value)
+
+    def _was_done(self, notification: Notification, owed: Owed) -> bool:
+        """Whether the call needs no execution: it was interrupted already, or after it was executed."""
+        identifier, tid, _, _ = notification
+        for other, (call, thread) in list(self._parked.items()):
+            if thread == tid:  # it is here, so it waits there no more: a signal ended its KVM_RUN
+                call.interrupt()
+                self._finish(other, call, tid)
+        ticket = owed.ticket(notification)
+        if ticket is None:
+            return False
+        self._tickets[identifier] = ticket
+        if not self._listener.is_waiting(identifier):
+            del self._tickets[identifier]
+            return True
+        value = owed.claim(tid, ticket)
+        if value is None:
+            return False
+        self._answer(identifier, tid, value)
+        del self._tickets[identifier]
+        return True
+
+    def _cannot(self, notification: Notification, error: KvmVfioEmuError) -> None:
+        """The host lacks what we need: the target gets EIO, the user one line, however often it happens."""
+        if not self.failures:
+            print(f"kvmvfio-emu: {error}", file=sys.stderr)
+        self.failures += 1
+        self._answer(notification.id, notification.tid, -errno.EIO)
 
     def _failed(self, notification: Notification) -> None:
         """A fault of ours: the target gets EIO and goes on, the developer gets the traceback."""
         self.failures += 1
         print(f"kvmvfio-emu: thread {notification.tid}: call {notification.number} failed:", file=sys.stderr)
         traceback.print_exc()
-        self._answer(notification, -errno.EIO)
+        self._answer(notification.id, notification.tid, -errno.EIO)
 
     # -- guests -----------------------------------------------------------------------------------------------
 
@@ -184,38 +217,39 @@ class Loop:
         self._host.settle()
         for identifier, (call, tid) in list(self._parked.items()):
             if call.done:
-                del self._parked[identifier]
-                value = call.result if call.error is None else -call.error.errno
-                assert value is not None
-                if not self._listener.answer(identifier, value):
-                    self._tasks_gone(tid)
+                self._finish(identifier, call, tid)
         return runnable
+
+    def _finish(self, identifier: int, call: RunCall, tid: int) -> None:
+        """KVM_RUN returns."""
+        del self._parked[identifier]
+        value = call.result if call.error is None else -call.error.errno
+        assert value is not None
+        self._answer(identifier, tid, value)
+        self._tickets.pop(identifier, None)
 
     def _guest_failed(self) -> None:
         """A guest program raised: its KVM_RUN fails with EIO, the others go on."""
         self.failures += 1
         print("kvmvfio-emu: a guest program failed:", file=sys.stderr)
         traceback.print_exc()
-        for identifier, (call, _) in list(self._parked.items()):
+        for identifier, (call, tid) in list(self._parked.items()):
             if call.failed:
                 del self._parked[identifier]
                 call.interrupt()
-                self._listener.answer(identifier, -errno.EIO)
+                self._answer(identifier, tid, -errno.EIO)
+                self._tickets.pop(identifier, None)
 
     def _look_for_dead(self) -> None:
-        """End the calls of threads that were killed; looked at every millisecond."""
+        """End the calls of threads that were killed, or on old hosts interrupted; looked at every millisecond."""
         now = time.monotonic()
         if now - self._looked < _PARKED_MS / 1000:
             return
         self._looked = now
         for identifier, (call, tid) in list(self._parked.items()):
             if not self._listener.is_waiting(identifier):
-                del self._parked[identifier]
                 call.interrupt()
-                self._tasks_gone(tid)
-
-    def _tasks_gone(self, tid: int) -> None:
-        self._owed.pop(tid, None)
+                self._finish(identifier, call, tid)
 
     def _abandon(self) -> None:
         """Everybody is gone: calls in progress end, then what they held is released."""

@@ -9,6 +9,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from kvmvfio_emu.kernel.errors import KernelError
+
 _NOTIF = struct.Struct("<QI4xi4x8x6Q")  # id, pid, (flags), number, (arch), (instruction pointer), arguments
 _RESPONSE = struct.Struct("<QqiI")  # id, value, -errno, flags
 _ADDFD = struct.Struct("<QIIII")  # id, flags, our fd, their fd, their flags
@@ -19,6 +21,10 @@ _CONTINUE = 1
 _ADDFD_SEND = 2
 _SYNC_WAKE_UP = 1
 _GET_NOTIF_SIZES = 3
+
+
+class Interrupted(KernelError):
+    """The caller waits no more, so it cannot be given a descriptor; what was done for it is undone."""
 
 
 class Notification(NamedTuple):
@@ -67,25 +73,32 @@ class Listener:
     def add_fd(self, identifier: int, fd: int, *, cloexec: bool, answer: bool = False) -> int:
         """Give the caller a copy of ``fd``, and with ``answer`` return it from the call at once.
 
-        Returns its number there. OSError: EMFILE the caller has too many, ENOENT it waits no more.
+        Returns its number there. OSError: EMFILE the caller has too many; `Interrupted` it waits no more.
         """
         flags = _ADDFD_SEND if answer else 0
         request = bytearray(_ADDFD.pack(identifier, flags, fd, 0, os.O_CLOEXEC if cloexec else 0))
-        number: int = fcntl.ioctl(self.fd, _ADD, request)
-        return number
+        try:
+            return _ioctl(self.fd, _ADD, request)
+        except OSError as error:
+            # ESRCH: it was there, but a signal took it away before it had taken the descriptor.
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
+                raise
+            raise Interrupted(errno.EINTR, "the caller waits no more") from None
 
     def is_waiting(self, identifier: int) -> bool:
         """Whether the caller still waits for an answer."""
         try:
-            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("<Q", identifier))
-        except OSError:
+            _ioctl(self.fd, _ID_VALID, bytearray(struct.pack("<Q", identifier)))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
             return False
         return True
 
     def _send(self, identifier: int, value: int, error: int, flags: int) -> bool:
         _RESPONSE.pack_into(self._response, 0, identifier, value, error, flags)
         try:
-            fcntl.ioctl(self.fd, _SEND, self._response)
+            _ioctl(self.fd, _SEND, self._response)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -93,12 +106,25 @@ class Listener:
         return True
 
 
+def _ioctl(fd: int, request: int, argument: bytearray) -> int:
+    """An ioctl that a signal of ours only delays: it ends the wait for a lock, and nothing was done."""
+    while True:
+        try:
+            result: int = fcntl.ioctl(fd, request, argument)
+            return result
+        except InterruptedError:
+            continue
+
+
 def supported(seccomp: int) -> str | None:
     """Why this host's kernel cannot notify us, in one line; None when it can. ``seccomp`` is the call's number."""
     sizes = ctypes.create_string_buffer(_SIZES.size)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(seccomp, _GET_NOTIF_SIZES, 0, sizes):
-        return f"seccomp user notification: {os.strerror(ctypes.get_errno())}; Linux 5.9 or later is needed"
+        error = ctypes.get_errno()
+        forbidden = error in (errno.EPERM, errno.EACCES)
+        advice = "a container needs a seccomp profile that allows seccomp(2)" if forbidden else "Linux 5.9 has it"
+        return f"seccomp user notification: {os.strerror(error)}; {advice}"
     if _SIZES.unpack(sizes.raw)[:2] != (_NOTIF.size, _RESPONSE.size):
         return f"seccomp notifications have an unknown layout {_SIZES.unpack(sizes.raw)}"
     return None

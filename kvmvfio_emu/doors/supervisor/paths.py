@@ -17,10 +17,12 @@ from kvmvfio_emu.doors.supervisor.reply import CONTINUE, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.statbuf import pack_stat, pack_statx
 from kvmvfio_emu.doors.supervisor.vfs import AT_FDCWD, Vfs
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.sysfs import VFIO_DEV_MAJOR
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.descriptors import Descriptors
     from kvmvfio_emu.doors.supervisor.target import TargetTask
+    from kvmvfio_emu.kernel.file import File
     from kvmvfio_emu.kernel.host import Host
 
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -31,8 +33,9 @@ _RENAMES = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "sym
 _MOUNTS = ("mount", "move_mount", "umount2")
 _FD_LINK = re.compile(rb"/(?:proc/(?:self|thread-self|(\d+))|dev)/fd/(\d+)")
 #: Device numbers as udev sees them; groups get dynamic ones from VFIO's own major.
-_NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196)}
+_NUMBERS = {"/dev/kvm": (10, 232), "/dev/vfio/vfio": (10, 196), "/dev/iommu": (10, 125)}
 _VFIO_MAJOR = 511
+_OWN_NODE = "/dev/vfio/devices/vfio"
 
 Arguments = tuple[int, ...]
 
@@ -65,7 +68,14 @@ class PathCalls:
 
     def _open(self, task: TargetTask, dirfd: int, path: int, flags: int) -> Reply:
         follow = not flags & os.O_NOFOLLOW
-        virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
+        text = task.read_path(path)
+        file = None if flags & _O_PATH else self._linked_file(task, text)
+        if file is not None:
+            # Opened natively it would be a second way to the same memfd, whose close would seem to be the last one.
+            if not self._vfs.is_node(file.link):
+                raise OSError(errno.ENXIO, "what has no name cannot be opened")
+            return NewFd(self._descriptors.install(self._host.open(file.link)), bool(flags & os.O_CLOEXEC))
+        virtual = self._vfs.translate(task, dirfd, text, follow_last=follow)
         if virtual is None:
             return CONTINUE
         cloexec = bool(flags & os.O_CLOEXEC)
@@ -77,8 +87,9 @@ class PathCalls:
             return NewFd(self._descriptors.install(self._host.open(virtual)), cloexec)
         self._check_exists(virtual)
         if not flags & _O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & _CREATES):
-            os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
-            raise OSError(errno.EACCES, "the emulated sysfs is read-only")
+            status = os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
+            error = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EACCES
+            raise OSError(error, "the emulated sysfs is read-only")
         return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
 
     def _move(self, task: TargetTask, arguments: Arguments) -> Reply:
@@ -114,12 +125,16 @@ class PathCalls:
 
     def _device_number(self, virtual: str) -> int:
         number = _NUMBERS.get(virtual)
+        if number is None and virtual.startswith(_OWN_NODE):
+            number = (VFIO_DEV_MAJOR, int(virtual.removeprefix(_OWN_NODE)))
         if number is None:
             tail = virtual.rpartition("/")[2]
             number = (_VFIO_MAJOR, int(tail) if tail.isdecimal() else 0)
         return os.makedev(*number)
 
     def _access(self, task: TargetTask, dirfd: int, path: int, mode: int, *, follow: bool) -> Reply:
+        if mode & ~(os.R_OK | os.W_OK | os.X_OK) & 0xFFFFFFFF:
+            raise OSError(errno.EINVAL, "no such access")
         virtual = self._vfs.translate(task, dirfd, task.read_path(path), follow_last=follow)
         if virtual is None:
             return CONTINUE
@@ -147,16 +162,31 @@ class PathCalls:
 
     def _descriptor_link(self, task: TargetTask, path: bytes) -> str | None:
         """What /proc/PID/fd/N of one of ours would say on a real kernel."""
+        number = self._linked_number(task, path)
+        if number is None:
+            return None
+        file = self._linked_file(task, path)
+        if file is not None:
+            return file.link
+        try:
+            return self._vfs.virtual(os.readlink(f"fd/{number}", dir_fd=task.proc))
+        except OSError:  # not open: the real kernel says so, too
+            return None
+
+    def _linked_file(self, task: TargetTask, path: bytes) -> File | None:
+        """The file of ours that /proc/PID/fd/N leads to."""
+        number = self._linked_number(task, path)
+        try:
+            return None if number is None else task.fget(number)
+        except KernelError:
+            return None
+
+    @staticmethod
+    def _linked_number(task: TargetTask, path: bytes) -> int | None:
         found = _FD_LINK.fullmatch(path)
         if found is None or (found[1] is not None and int(found[1]) not in (task.tgid, task.tid)):
             return None
-        number = int(found[2])
-        try:
-            file = task.fget(number)
-            link = os.readlink(f"fd/{number}", dir_fd=task.proc)
-        except (KernelError, OSError):  # not open: the real kernel says so, too
-            return None
-        return self._vfs.virtual(link) if file is None else file.link
+        return int(found[2])
 
     def _check_exists(self, virtual: str) -> None:
         if self._vfs.is_gone(virtual):

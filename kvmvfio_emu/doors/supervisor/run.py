@@ -54,7 +54,8 @@ class Supervisor:
             raise KvmVfioEmuError(f"{argv[0]}: no such program")
         code = bpf.build(machine, self._calls, None if self._real_kvm is None else REQUESTS)
         self._program, listener = self._launch(Launcher(machine.seccomp, code, path, argv))
-        return Loop(self.host, self.descriptors, Listener(listener), machine.numbers, self._calls)
+        listening = Listener(listener)
+        return Loop(self.host, self.descriptors, listening, machine.numbers, self._calls, killable=self.killable)
 
     def serve(self, loop: Loop) -> int:
         """Let the program run; returns when it and all its children are gone, with its exit status."""

@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from kvmvfio_emu.doors.eventfds import eventfd_key
+from kvmvfio_emu.doors.eventfds import eventfd_key, held_elsewhere
 from kvmvfio_emu.doors.supervisor.userpath import read_path
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFd
@@ -103,6 +103,10 @@ class TargetTask(Task):
         if ours < 0:
             raise KernelError(ctypes.get_errno(), f"pidfd_getfd of descriptor {fd} failed")
         return int(ours)
+
+    def abandoned(self, eventfd: EventFd) -> bool:
+        """As `Task`."""
+        return not held_elsewhere(eventfd.key, eventfd.fd)
 
     def install(self, file: File) -> int:
         """As `Task`: the descriptor appears in the target at once."""

@@ -8,6 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.sysfs import Link, device_path, tree, tree_name
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Vfs:
         self._host = host
         self._tree = tree(host)
         self._root = ""  #: of the mirror, once it is there
-        self._owned = ["/dev/vfio", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        self._owned = ["/dev/vfio", "/dev/iommu", "/sys/bus/platform", "/sys/bus/pci", "/sys/kernel/iommu_groups"]
+        self._owned.append("/sys/class/vfio-dev")
         if "/dev/kvm" in host.nodes:
             self._owned.append("/dev/kvm")
         for device in host.machine.devices.values():
@@ -50,10 +52,15 @@ class Vfs:
     def mirror(self, virtual: str) -> str:
         """Where the mirror has it; symbolic links in there lead to the mirror again.
 
-        It is written when it is first asked for, since many a program never looks.
+        It is written when it is first asked for, since many a program never looks. KvmVfioEmuError if it cannot be.
         """
         if not self._root:
-            self._write()
+            try:
+                self._write()
+            except OSError as error:
+                self.close()
+                self._root = ""
+                raise KvmVfioEmuError(f"no temporary directory for views of the system: {error.strerror}") from None
         return self._root + virtual
 
     def is_node(self, virtual: str) -> bool:
@@ -62,14 +69,25 @@ class Vfs:
 
     def is_gone(self, virtual: str) -> bool:
         """Whether it looks like a device node, but the kernel has none of that name (any more)."""
-        return virtual.startswith(("/dev/vfio/", "/dev/kvm")) and virtual not in self._host.nodes
+        if not virtual.startswith(("/dev/vfio/", "/dev/kvm", "/dev/iommu")) or virtual in self._host.nodes:
+            return False
+        return self._tree.get(virtual, b"") is not None  # a directory is no node
 
     def virtual(self, real: str) -> str | None:
         """The owned path that a path into the mirror stands for."""
         return real[len(self._root) :] or "/" if self._root and real.startswith(self._root) else None
 
     def translate(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
-        """The owned absolute path that the target means; None when it is the real system's business."""
+        """The owned absolute path that the target means; None when it is the real system's business.
+
+        OSError when what has to be a directory on the way, or with a slash behind it, is none: ENOENT, ENOTDIR, ELOOP.
+        """
+        if path.endswith((b"/", b"/.")):
+            name = self._find(task, dirfd, path, follow_last=True)
+            return None if name is None else self._directory(name)
+        return self._find(task, dirfd, path, follow_last=follow_last)
+
+    def _find(self, task: TargetTask, dirfd: int, path: bytes, *, follow_last: bool) -> str | None:
         if not path:
             return None
         text = os.fsdecode(path)
@@ -78,6 +96,13 @@ class Vfs:
             if base is None:
                 return None
             text = f"{base}/{text}"
+        if text.startswith("/proc/self/"):
+            # Ours would be another one; and from there descriptors lead into the mirror.
+            directory, _, last = f"/proc/{task.tgid}/{text[11:]}".rpartition("/")
+            real = os.path.realpath(directory)
+            text = f"{self.virtual(real) or real}/{last}"
+        if "/.." in text:
+            text = self._climb(text)
         seen = self._foreign.get(text)
         if seen is not None and time.monotonic() - seen < _BELIEVED:
             return None
@@ -91,6 +116,28 @@ class Vfs:
         """Believe nothing of where paths lead: a target is about to change it."""
         self._directories.clear()
         self._foreign.clear()
+
+    def _climb(self, text: str) -> str:
+        """``text`` without "..": up from where a link leads to, not from the link itself."""
+        place = ""
+        for name in text.split("/"):
+            if name == "..":
+                place = os.path.dirname(self._directory(place or "/")).rstrip("/")
+            elif name not in ("", "."):
+                place += f"/{name}"
+        return place or "/"
+
+    def _directory(self, name: str) -> str:
+        """``name`` without symbolic links. OSError if it is owned and no directory."""
+        name = self._resolve(name, follow_last=True)
+        if not self._owns(name):
+            return name
+        if self.is_gone(name):
+            raise OSError(errno.ENOENT, "no such device node")
+        real = os.path.realpath(self.mirror(name), strict=True)
+        if not os.path.isdir(real):
+            raise OSError(errno.ENOTDIR, "no directory")
+        return self.virtual(real) or name
 
     def _owns(self, name: str) -> bool:
         if not name.startswith(_NEARBY):

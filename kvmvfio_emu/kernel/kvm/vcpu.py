@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
@@ -50,7 +49,6 @@ class Vcpu:
     def attach_run_page(self, fd: int) -> None:
         """Share `RUN_SIZE` bytes of memfd ``fd`` with userspace."""
         self.run = map_shared(fd, RUN_SIZE, "struct kvm_run *")
-        close(fd)
 
     # -- being told ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from os import close  # bound here: not what `Kernel.installed` may put in its place
 from typing import Any
 
 from kvmvfio_emu import uapi
@@ -28,10 +29,12 @@ class VcpuFile(File):
         self.vcpu = vcpu
         self.link = f"anon_inode:kvm-vcpu:{vcpu.number}"
         self.owner = vcpu.vm.mm
+        self.backing: int | None = None
         vcpu.vm.get(self)
 
     def attach_backing(self, fd: int) -> None:
         """The run page and what follows it."""
+        self.backing = fd
         self.vcpu.attach_run_page(fd)
 
     def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
@@ -39,7 +42,14 @@ class VcpuFile(File):
 
     def release(self) -> None:
         """The vCPU itself stays until its virtual machine goes."""
+        self.abandon()
         self.vcpu.vm.put(self)
+
+    def abandon(self) -> None:
+        """The run page's memory."""
+        if self.backing is not None:
+            close(self.backing)
+            self.backing = None
 
     @ioctl(uapi.KVM_RUN)
     def run(self, arg: UserPtr) -> RunCall:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File, ioctl
 from kvmvfio_emu.kernel.task import UserPtr
 from kvmvfio_emu.kernel.vfio.bus import BusDevice
+from kvmvfio_emu.kernel.vfio.iommufd import IommufdBinding
 from kvmvfio_emu.kernel.vfio.mapping import OFFSET_MASK, REGION_SHIFT, Window
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.iommufd.file import IommufdFile
     from kvmvfio_emu.kernel.vfio.group import VfioGroup
+
+_OWN_NODE = (uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT)
 
 
 class VfioDevice:
     """A device that a VFIO driver is bound to; subclasses are the drivers.
 
     ``refs``: one for the bound driver, each open file, and each external user (a forwarded interrupt).
-    ``open_count``: how many files are open; the driver's `enable` runs at the first, `disable` at the last.
+    ``open_count``: how many files may use it; the driver's `enable` runs at the first, `disable` at the last.
     """
 
     #: The kind of file that this driver gives out.
@@ -37,8 +41,10 @@ class VfioDevice:
         self.external_users = 0
         self.open_count = 0
         self.windows: list[Window] = []
+        self.iommufd = IommufdBinding(self)
         group.get()
         group.devices[device.name] = self
+        self.index = group.vfio.register(self)
 
     @property
     def name(self) -> str:
@@ -63,22 +69,55 @@ class VfioDevice:
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def open(self) -> VfioDeviceFile:
-        """A new open file; its group stays in its container while it lives. The driver's errors."""
-        if not self.open_count:
-            self.enable()
-        self.open_count += 1
-        self.get()
-        self.group.container_users += 1
-        return self.file_type(self)
+    @property
+    def path(self) -> str:
+        """Its own node, on kernels that have it."""
+        return f"/dev/vfio/devices/vfio{self.index}"
 
-    def close(self) -> None:
-        """A file of it was released. Models vfio_device_fops_release."""
+    def open(self) -> VfioDeviceFile:
+        """A new open file through its group, which stays in its container while it lives. The driver's errors.
+
+        The group may use an iommufd for a container: then the first opening binds the device to that.
+        """
+        group = self.group
+        self.start(group.iommufd)
+        if group.iommufd is not None and self.open_count == 1:
+            try:
+                self.iommufd.attach_compat(group.iommufd)
+            except KernelError:
+                self.stop()
+                raise
+        file = self.file_type(self)
+        file.granted = file.by_group = True
+        if group.iommufd is None:
+            file.in_container = True
+            group.container_users += 1
+        return file
+
+    def open_node(self) -> VfioDeviceFile:
+        """Open its own node: useless until it is bound to an iommufd. Models vfio_device_fops_cdev_open."""
+        file = self.file_type(self)
+        file.link = self.path
+        return file
+
+    def start(self, iommufd: IommufdFile | None) -> None:
+        """One opening more; the first binds it and runs the driver's `enable`. Models vfio_df_open."""
+        if not self.open_count:
+            if iommufd is not None:
+                self.iommufd.bind(iommufd)
+            try:
+                self.enable()
+            except KernelError:
+                self.iommufd.unbind()
+                raise
+        self.open_count += 1
+
+    def stop(self) -> None:
+        """One less; the last runs `disable` and unbinds it. Models vfio_df_close."""
         self.open_count -= 1
         if not self.open_count:
             self.disable()
-        self.group.leave_user()
-        self.put()
+            self.iommufd.unbind()
 
     def enable(self) -> None:
         """The first opening."""
@@ -127,10 +166,66 @@ class VfioDeviceFile(File):
 
     def __init__(self, device: VfioDevice) -> None:
         super().__init__(device.host)
+        device.get()
         self.device = device
         self.map_size = device.map_size
         self.window = Window(device)
         self.position = 0
+        self.granted = False  #: the device may be used: opened through its group, or bound
+        self.by_group = False
+        self.in_container = False  #: counts as a user of the group's container
+        self.kvm: object = None  #: the virtual machine that KVM said uses it
+
+    def require_granted(self) -> None:
+        """EINVAL before the device's own node is bound to an iommufd."""
+        if not self.granted:
+            raise KernelError(errno.EINVAL, f"{self.device.name} is not bound to an iommufd")
+
+    # -- the device's own node -------------------------------------------------------------------------------
+
+    @ioctl(
+        uapi.VFIO_DEVICE_BIND_IOMMUFD,
+        "struct vfio_device_bind_iommufd",
+        minsz=16,
+        argsz=True,
+        tail=True,
+        when="vfio_device_cdev",
+    )
+    def bind_iommufd(self, request: Any, arg: UserPtr) -> int:
+        """Give the device to an iommufd, and this file its use. EINVAL, EBUSY: an open group; EBADF, EBADFD, EPERM."""
+        from kvmvfio_emu.kernel.vfio import cdev  # here and below: older kernels never need it
+
+        cdev.bind(self, request, arg)
+        return 0
+
+    @ioctl(
+        uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+        "struct vfio_device_attach_iommufd_pt",
+        minsz=12,
+        argsz=True,
+        tail=True,
+        when="vfio_device_cdev",
+    )
+    def attach_iommufd_pt(self, request: Any, arg: UserPtr) -> int:
+        """Put the device behind an address space or page table. EINVAL, ENOENT, EADDRINUSE, EFAULT."""
+        from kvmvfio_emu.kernel.vfio import cdev
+
+        cdev.attach(self, request, arg)
+        return 0
+
+    @ioctl(
+        uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT,
+        "struct vfio_device_detach_iommufd_pt",
+        minsz=8,
+        argsz=True,
+        when="vfio_device_cdev",
+    )
+    def detach_iommufd_pt(self, request: Any) -> int:
+        """Block the device's DMA. EINVAL."""
+        from kvmvfio_emu.kernel.vfio import cdev
+
+        cdev.detach(self, request)
+        return 0
 
     @ioctl(uapi.VFIO_DEVICE_FEATURE, when="device_feature")
     def device_feature(self, arg: UserPtr) -> int:
@@ -162,5 +257,23 @@ class VfioDeviceFile(File):
 
     def release(self) -> None:
         """The last reference is gone: the driver's share, then the group's, then the device's."""
+        device = self.device
         self.window.close()
-        self.device.close()
+        if self.granted:
+            device.stop()
+        if self.in_container:
+            device.group.leave_user()
+        elif self.granted and not self.by_group:
+            device.group.unblock()
+        device.put()
+
+    # Last in the class, since it hides the decorator of the same name.
+    def ioctl(self, request: int, arg: UserPtr) -> Any:
+        """EINVAL before BIND_IOMMUFD; what belongs to the device's own node is unknown through a group."""
+        if request in _OWN_NODE:
+            if self.by_group:
+                return self.unknown_ioctl(request, arg)
+            self.require_granted()
+        elif not self.granted and request != uapi.VFIO_DEVICE_BIND_IOMMUFD:
+            self.require_granted()
+        return super().ioctl(request, arg)

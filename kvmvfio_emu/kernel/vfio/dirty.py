@@ -15,7 +15,8 @@ from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.task import Task, UserPtr
 
 if TYPE_CHECKING:
-    from kvmvfio_emu.kernel.vfio.type1 import DmaMapping, Type1
+    from kvmvfio_emu.kernel.iopgtable import IoMapping
+    from kvmvfio_emu.kernel.vfio.type1 import Type1
 
 #: A bitmap may cover 2^31 pages.
 MAX_BITMAP = 256 << 20
@@ -77,7 +78,7 @@ def check_bitmap(iommu: Type1, bitmap: Any, size: int) -> None:
         raise KernelError(errno.EINVAL, "the bitmap is not at a user address")
 
 
-def report(iommu: Type1, mappings: Iterable[DmaMapping], iova: int, bitmap: Any) -> None:
+def report(iommu: Type1, mappings: Iterable[IoMapping], iova: int, bitmap: Any) -> None:
     """Set the bits of ``mappings`` in the caller's bitmap, which begins with the page at ``iova``. EFAULT."""
     task, base = iommu.host.current, int(uapi.ffi.cast("uintptr_t", bitmap.data))
     for mapping in mappings:

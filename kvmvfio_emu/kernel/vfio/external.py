@@ -25,6 +25,8 @@ __all__ = [
     "external_user_iommu_id",
     "file_is_device",
     "file_is_group",
+    "file_is_valid",
+    "file_set_kvm",
     "group_get_external_user",
     "group_put_external_user",
 ]
@@ -38,6 +40,22 @@ def file_is_group(file: File | None) -> bool:
 def file_is_device(file: File | None) -> bool:
     """Whether ``file`` is an open VFIO device."""
     return isinstance(file, VfioDeviceFile)
+
+
+def file_is_valid(file: File | None) -> bool:
+    """Whether KVM may be told of ``file``: a group, and on newer kernels a device, however it was opened."""
+    return file_is_group(file) or (isinstance(file, VfioDeviceFile) and file.host.profile.vfio_device_file_valid)
+
+
+def file_set_kvm(file: File, kvm: object) -> None:
+    """``kvm`` uses the group or device of ``file``, None: no more. The caller holds the file (`File.get`) meanwhile.
+
+    Models vfio_file_set_kvm; a bound device learns nothing later, as in Linux.
+    """
+    if isinstance(file, GroupFile):
+        file.group.kvm = kvm
+    elif isinstance(file, VfioDeviceFile):
+        file.kvm = kvm
 
 
 def group_get_external_user(file: File | None) -> VfioGroup:

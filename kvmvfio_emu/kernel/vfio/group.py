@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File, ioctl
+from kvmvfio_emu.kernel.iommu import IommuGroup
 from kvmvfio_emu.kernel.task import Task, UserPtr
 from kvmvfio_emu.kernel.vfio.bus import BusDevice
 from kvmvfio_emu.kernel.vfio.container import Container, ContainerFile
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.iommufd.file import IommufdFile
     from kvmvfio_emu.kernel.vfio.device import VfioDevice
     from kvmvfio_emu.kernel.vfio.module import Vfio
 
@@ -37,6 +39,10 @@ class VfioGroup:
         self.file: GroupFile | None = None
         self.container: Container | None = None
         self.container_users = 0
+        self.iommu = IommuGroup(number, [member.hw for member in members], lambda: self.viable)
+        self.iommufd: IommufdFile | None = None  #: in the place of a container
+        self.node_users = 0  #: devices of it that are bound through their own nodes
+        self.kvm: object = None  #: the virtual machine that KVM said uses it
 
     @property
     def path(self) -> str:
@@ -60,7 +66,9 @@ class VfioGroup:
             self.vfio.forget_group(self)
 
     def open(self) -> GroupFile:
-        """Open the node. EBUSY while it is open, or while devices keep it in its container."""
+        """Open the node. EBUSY while it is open, while devices keep it in its container, or are bound without it."""
+        if self.node_users:
+            raise KernelError(errno.EBUSY, f"{self.node_users} devices of {self.path} are bound to an iommufd")
         if self.file is not None:
             raise KernelError(errno.EBUSY, f"{self.path} is open")
         if self.container is not None:
@@ -68,6 +76,17 @@ class VfioGroup:
         self.file = GroupFile(self)
         self.get()
         return self.file
+
+    def block(self) -> None:
+        """A device is to be used without the group, which cannot be opened then. EBUSY. vfio_device_block_group."""
+        if self.file is not None or self.container is not None:
+            raise KernelError(errno.EBUSY, f"{self.path} is open")
+        self.node_users += 1
+
+    def unblock(self) -> None:
+        """Such a device is given back."""
+        assert self.node_users > 0, f"{self}: unblocked once too often"
+        self.node_users -= 1
 
     # -- the container -----------------------------------------------------------------------------
 
@@ -85,7 +104,10 @@ class VfioGroup:
                 self._leave()
 
     def unset_container(self) -> None:
-        """Leave on request. EINVAL without a container, EBUSY while devices or KVM use it."""
+        """Leave on request. EINVAL without a container; EBUSY while devices or KVM use it, but never of an iommufd."""
+        if self.iommufd is not None:
+            self.leave_iommufd()
+            return
         if not self.container_users:
             raise KernelError(errno.EINVAL, f"{self.path} is in no container")
         if self.container_users != 1:
@@ -98,10 +120,24 @@ class VfioGroup:
         assert container is not None
         container.detach(self)
 
+    def use_iommufd(self, file: IommufdFile) -> None:
+        """An iommufd is its container from now on."""
+        from kvmvfio_emu.kernel.iommufd.compat import create_ioas  # here: kernels without iommufd do not load it
+
+        create_ioas(file)
+        file.get()
+        self.iommufd = file
+
+    def leave_iommufd(self) -> None:
+        """An iommufd is no longer its container; devices that are bound to it stay so."""
+        iommufd, self.iommufd = self.iommufd, None
+        if iommufd is not None:
+            iommufd.put()
+
     @property
     def has_iommu(self) -> bool:
-        """Whether it is in a container whose IOMMU driver is chosen."""
-        return self.container is not None and self.container.iommu is not None
+        """Whether it is in a container whose IOMMU driver is chosen, or uses an iommufd."""
+        return self.iommufd is not None or (self.container is not None and self.container.iommu is not None)
 
     # -- devices -----------------------------------------------------------------------------------
 
@@ -118,7 +154,7 @@ class VfioGroup:
             self.device(name)
         if not self.has_iommu:
             raise KernelError(errno.EINVAL, f"{self.path} has no container, or that has no IOMMU set")
-        if not self.viable:
+        if self.iommufd is None and not self.viable:  # else it is judged when the device is bound
             raise KernelError(errno.EINVAL, f"{self.path} is not viable: a host driver uses one of its devices")
         return self.vfio.host.current.install(self.device(name).open())
 
@@ -140,9 +176,9 @@ class GroupFile(File):
     def get_status(self, status: Any) -> int:
         """Whether the group is viable and in a container. EINVAL (argsz)."""
         status.flags = 0
-        if self.group.viable:
+        if self.group.viable or self.group.iommufd is not None:
             status.flags |= uapi.VFIO_GROUP_FLAGS_VIABLE
-        if self.group.container is not None:
+        if self.group.container is not None or self.group.iommufd is not None:
             status.flags |= uapi.VFIO_GROUP_FLAGS_CONTAINER_SET
         return 0
 
@@ -153,8 +189,11 @@ class GroupFile(File):
         if not profile.set_container_fd_first and (fd < 0 or group.container_users):
             raise KernelError(errno.EINVAL, f"{fd} is no descriptor, or {group.path} has a container already")
         file = self.host.current.fget(fd)
-        if group.container_users:
+        if group.container_users or group.iommufd is not None:
             raise KernelError(errno.EINVAL, f"{group.path} is in a container already")
+        if file is not None and file.kind == "iommufd":
+            group.use_iommufd(cast("IommufdFile", file))
+            return 0
         if not isinstance(file, ContainerFile):
             raise KernelError(getattr(errno, profile.not_container_errno), f"descriptor {fd} is no VFIO container")
         group.enter(file.container)
@@ -174,6 +213,7 @@ class GroupFile(File):
     def release(self) -> None:
         """The last close: the group leaves its container unless devices or KVM still use that."""
         self.group.file = None
+        self.group.leave_iommufd()
         self.group.leave_user()
         self.group.put()
 

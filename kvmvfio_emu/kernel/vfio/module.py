@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from itertools import count
 from typing import cast
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.sysfs import VFIO_DEV_MAJOR, Link, Node, device_path
 from kvmvfio_emu.kernel.vfio.bus import VFIO_DRIVERS, BusDevice, enumerate_devices
 from kvmvfio_emu.kernel.vfio.container import Container, ContainerFile
 from kvmvfio_emu.kernel.vfio.device import VfioDevice, VfioDeviceFile
@@ -36,8 +38,10 @@ class Vfio:
         self.devices: dict[str, BusDevice] = enumerate_devices(host.machine.devices, host.irqs)
         self.groups: dict[int, VfioGroup] = {}
         self.unbinding: dict[str, VfioDevice] = {}
+        self.registered: dict[int, VfioDevice] = {}  #: by the number in the name of their own node
         self._drivers = {**DRIVERS, **(drivers or {})}
         host.nodes["/dev/vfio/vfio"] = lambda: ContainerFile(self)
+        host.views.append(self._view)
         for device in self.devices.values():
             self._probe(device)
 
@@ -71,14 +75,25 @@ class Vfio:
             return True
         self.unbinding[name] = vfio_device
         self.host.event("driver_unbind", device=name, driver=device.driver)
+        self.host.nodes.pop(vfio_device.path, None)  # nobody new while it waits
         vfio_device.put()
         if name in self.unbinding:
             vfio_device.request()
         return name not in self.unbinding
 
+    def register(self, vfio_device: VfioDevice) -> int:
+        """Give it a number, the lowest that is free, and on kernels with such nodes a node of its own."""
+        index = next(number for number in count() if number not in self.registered)
+        self.registered[index] = vfio_device
+        if self.host.profile.vfio_device_cdev:
+            self.host.nodes[f"/dev/vfio/devices/vfio{index}"] = vfio_device.open_node
+        return index
+
     def device_gone(self, vfio_device: VfioDevice) -> None:
         """The last reference to it is dropped: the driver that waited in remove goes on."""
         self.unbinding.pop(vfio_device.name, None)
+        del self.registered[vfio_device.index]
+        self.host.nodes.pop(vfio_device.path, None)
         vfio_device.device.driver = ""
         self.host.event("driver_unbound", device=vfio_device.name)
 
@@ -111,6 +126,18 @@ class Vfio:
             self.host.nodes[group.path] = group.open
         driver(group, device)
 
+    def _view(self) -> dict[str, Node]:
+        """The class vfio-dev of sysfs, by which a device's own node is found."""
+        nodes: dict[str, Node] = {}
+        if self.host.profile.vfio_device_cdev:
+            nodes["/dev/vfio/devices"] = nodes["/sys/class/vfio-dev"] = None
+            for index, device in self.registered.items():
+                place = f"{device_path(device.device.spec)}/vfio-dev/vfio{index}"
+                nodes[f"{place}/dev"] = f"{VFIO_DEV_MAJOR}:{index}\n".encode()
+                nodes[f"{place}/device"] = Link(device_path(device.device.spec))
+                nodes[f"/sys/class/vfio-dev/vfio{index}"] = Link(place)
+        return nodes
+
     # -- invariants --------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -128,16 +155,30 @@ class Vfio:
         for group in self.groups.values():
             self._check_group(group)
             for device in group.devices.values():
-                opened = sum(isinstance(file, VfioDeviceFile) and file.device is device for file in files)
+                opened = [file for file in files if isinstance(file, VfioDeviceFile) and file.device is device]
                 bound = device.name not in self.unbinding
-                assert device.open_count == opened, f"{device}: {opened} files"
-                assert device.refs == bound + opened + device.external_users, f"{device}: references do not balance"
+                granted = sum(file.granted for file in opened)
+                assert device.open_count == granted, f"{device}: {granted} files"
+                holders = bound + len(opened) + device.external_users
+                assert device.refs == holders, f"{device}: references do not balance"
                 device.check()
 
     def _check_group(self, group: VfioGroup) -> None:
         by_file = self.host.profile.group_add_needs_iommu
         external = group.external_users if by_file else 0
-        opened = sum(device.open_count for device in group.devices.values())
+        opened = sum(
+            file.in_container and file.device.group is group
+            for file in self.host.files.values()
+            if isinstance(file, VfioDeviceFile)
+        )
+        nodes = sum(
+            file.granted and not file.by_group and file.device.group is group
+            for file in self.host.files.values()
+            if isinstance(file, VfioDeviceFile)
+        )
+        assert group.node_users == nodes, f"{group}: {nodes} devices without it"
+        assert not nodes or (group.file is None and group.container is None), f"{group}: used in two ways"
+        assert group.iommufd is None or group.file is not None, f"{group}: an iommufd of a closed file"
         refs = len(group.devices) + (group.file is not None) + external
         assert group.refs == refs, f"{group}: {refs} holders"
         assert (group.container is not None) == (group.container_users > 0), f"{group}: container without users"

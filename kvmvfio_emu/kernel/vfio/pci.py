@@ -157,6 +157,7 @@ class PciDeviceFile(VfioDeviceFile):
 
     def read(self, size: int, offset: int | None) -> bytes:
         """Configuration space or a BAR. EINVAL outside a region, EFAULT beyond the end of configuration space, EIO."""
+        self.require_granted()
         start = self.position if offset is None else offset
         index, at = start >> REGION_SHIFT, start & OFFSET_MASK
         if not size:
@@ -168,6 +169,7 @@ class PciDeviceFile(VfioDeviceFile):
 
     def write(self, data: bytes, offset: int | None) -> int:
         """As `read`, the other way."""
+        self.require_granted()
         start, done = self.position if offset is None else offset, len(data)
         index, at = start >> REGION_SHIFT, start & OFFSET_MASK
         if not data:
@@ -182,6 +184,7 @@ class PciDeviceFile(VfioDeviceFile):
 
     def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
         """Map whole pages of one BAR, shared. EINVAL for anything else."""
+        self.require_granted()
         length = check_mmap(self.device, offset >> REGION_SHIFT, offset & OFFSET_MASK, length, shared=shared)
         self.window.add(offset, length)
 

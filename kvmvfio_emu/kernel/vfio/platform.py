@@ -40,7 +40,7 @@ class PlatformDeviceFile(VfioDeviceFile):
         """What it is, how many regions and interrupts it has. EINVAL (argsz)."""
         spec = self.device.device.spec
         info.flags = uapi.VFIO_DEVICE_FLAGS_AMBA if spec.bus == "amba" else uapi.VFIO_DEVICE_FLAGS_PLATFORM
-        if spec.has_reset:
+        if self.device.reset_works:
             info.flags |= uapi.VFIO_DEVICE_FLAGS_RESET
         info.num_regions = len(spec.regions)
         info.num_irqs = len(self.device.irqs)
@@ -74,15 +74,16 @@ class PlatformDeviceFile(VfioDeviceFile):
     @ioctl(uapi.VFIO_DEVICE_RESET)
     def reset(self, _arg: UserPtr) -> int:
         """Reset the device. EINVAL when nobody knows how."""
-        if not self.device.device.spec.has_reset:
+        if not self.device.reset_works:
             raise KernelError(errno.EINVAL, f"{self.device.name} has no reset function")
-        self.device.hw.reset()
+        self.device.reset()
         return 0
 
     # -- registers ---------------------------------------------------------------------------------
 
     def read(self, size: int, offset: int | None) -> bytes:
         """Registers, in the largest aligned accesses of up to 4 bytes. EINVAL outside a region."""
+        self.require_granted()
         start, accesses = self._accesses(size, offset, uapi.VFIO_REGION_INFO_FLAG_READ)
         hw, region = self.device.hw, start >> REGION_SHIFT
         data = b"".join(hw.read(region, at, width).to_bytes(width, "little") for at, width in accesses)
@@ -92,6 +93,7 @@ class PlatformDeviceFile(VfioDeviceFile):
 
     def write(self, data: bytes, offset: int | None) -> int:
         """As `read`, the other way."""
+        self.require_granted()
         start, accesses = self._accesses(len(data), offset, uapi.VFIO_REGION_INFO_FLAG_WRITE)
         done, region = 0, start >> REGION_SHIFT
         for at, width in accesses:
@@ -119,6 +121,7 @@ class PlatformDeviceFile(VfioDeviceFile):
 
     def mmap(self, offset: int, length: int, *, write: bool, shared: bool) -> None:
         """Map whole pages of one region, shared. EINVAL for anything else."""
+        self.require_granted()
         if not shared:
             raise KernelError(errno.EINVAL, "device registers cannot be mapped privately")
         index, at = offset >> REGION_SHIFT, offset & OFFSET_MASK
@@ -155,16 +158,25 @@ class VfioPlatformDevice(VfioDevice):
             raise KernelError(errno.EINVAL, f"{self.name} has {len(regions)} regions, not {index}")
         return regions[index]
 
-    def enable(self) -> None:
-        """First opening: enumerate, and start from a known state if the device can be reset."""
-        self.irqs = [PlatformIrq(self, index, desc) for index, desc in enumerate(self.device.irqs)]
+    @property
+    def reset_works(self) -> bool:
+        """Whether there is a reset function for it: found by its first compatible string, vfio_platform_get_reset."""
+        spec = self.device.spec
+        return spec.has_reset or bool(set(spec.compatible[:1]) & set(self.host.profile.platform_idle_resets))
+
+    def reset(self) -> None:
+        """Call the reset function, if there is one."""
         if self.device.spec.has_reset:
             self.hw.reset()
 
+    def enable(self) -> None:
+        """First opening: enumerate, and start from a known state if the device can be reset."""
+        self.irqs = [PlatformIrq(self, index, desc) for index, desc in enumerate(self.device.irqs)]
+        self.reset()
+
     def disable(self) -> None:
         """Last close: quiet the device, then give the interrupts back."""
-        if self.device.spec.has_reset:
-            self.hw.reset()
+        self.reset()
         for irq in self.irqs:
             irq.shutdown()
         self.irqs = []

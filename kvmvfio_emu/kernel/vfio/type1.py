@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import errno
-from bisect import bisect_right, insort
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.hw.devices.base import DmaFault, NoDma
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.iopgtable import MSI_WINDOW, IoMapping, IoPageTable
 from kvmvfio_emu.kernel.task import UserPtr
-from kvmvfio_emu.kernel.usercopy import UserMemory
 from kvmvfio_emu.kernel.vfio import dirty
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.vfio.group import VfioGroup
 
 _U64 = 1 << 64
-#: Where the Arm SMMU drivers put the doorbell of message signalled interrupts: no client memory there.
-MSI_WINDOW = (0x8000000, 0x8100000)
 
 
-class DmaMapping:
-    """``struct vfio_dma``: ``size`` bytes at ``iova`` are ``vaddr`` of the address space ``mm``."""
-
-    __slots__ = ("iova", "mm", "read", "size", "vaddr", "vaddr_valid", "write")
-
-    def __init__(self, iova: int, size: int, vaddr: int, mm: UserMemory, *, read: bool, write: bool) -> None:
-        self.iova = iova
-        self.size = size
-        self.vaddr = vaddr
-        self.vaddr_valid = True
-        self.mm = mm
-        self.read = read
-        self.write = write
-
-    @property
-    def end(self) -> int:
-        """The first IOVA behind it."""
-        return self.iova + self.size
-
-
-class Type1:
+class Type1(IoPageTable[IoMapping]):
     """The mappings of one container, and the devices that see memory through them (it is their `Dma`).
 
     ``v2`` forbids unmapping parts of a mapping. Groups are attached and detached by the container.
     """
 
     def __init__(self, host: Host, kind: int) -> None:
+        super().__init__()
         extensions = host.profile.type1_extensions
         if kind not in extensions or kind not in (
             uapi.VFIO_TYPE1_IOMMU,
@@ -62,8 +38,6 @@ class Type1:
         self.v2 = kind != uapi.VFIO_TYPE1_IOMMU
         self.groups: list[VfioGroup] = []
         self.dirty_tracking = False
-        self._starts: list[int] = []
-        self._maps: dict[int, DmaMapping] = {}
         spec = host.machine.board.iommu
         self.page_sizes = sum(size for size in spec.page_sizes if size >= 0x1000)
         self.page = min(size for size in spec.page_sizes if size >= 0x1000)
@@ -80,14 +54,12 @@ class Type1:
         if not self.host.machine.board.iommu.interrupt_remapping and not allow_unsafe_interrupts:
             raise KernelError(errno.EPERM, "no interrupt remapping: a device could forge interrupts")
         self.groups.append(group)
-        for device in group.members:
-            device.hw.dma = self
+        group.iommu.attach(self)
 
     def detach(self, group: VfioGroup) -> None:
         """Take the devices of ``group`` out."""
         self.groups.remove(group)
-        for device in group.members:
-            device.hw.dma = NoDma()
+        group.iommu.detach()
 
     # -- what userspace asks -----------------------------------------------------------------------
 
@@ -115,7 +87,7 @@ class Type1:
             raise KernelError(errno.EINVAL, f"iova, vaddr and size (not 0) must be multiples of {self.page:#x}")
         if iova + size > _U64 or vaddr + size > _U64:
             raise KernelError(errno.EINVAL, "the range wraps")
-        present = next(self._overlapping(iova, size), None)
+        present = self.first_overlapping(iova, size)
         if update:
             self._update_vaddr(present, iova, size, vaddr)
             return
@@ -127,8 +99,7 @@ class Type1:
             raise KernelError(errno.EFAULT, f"cannot pin user memory {vaddr:#x} + {size:#x}")
         if iova + size > self.aperture:
             raise KernelError(errno.ERANGE, f"the IOMMU takes addresses below {self.aperture:#x}")
-        insort(self._starts, iova)
-        self._maps[iova] = DmaMapping(iova, size, vaddr, mm, read=read, write=write)
+        self.insert(IoMapping(iova, size, vaddr, mm, read=read, write=write))
 
     def unmap(self, request: Any, arg: UserPtr) -> None:
         """VFIO_IOMMU_UNMAP_DMA, header checked; ``request.size`` becomes the bytes removed. EINVAL, EFAULT."""
@@ -156,89 +127,25 @@ class Type1:
             for mapping in found:
                 mapping.vaddr_valid = False
         else:
-            self._remove(found)
+            self.remove(found)
         request.size = sum(mapping.size for mapping in found)
-
-    def overlapping(self, iova: int, size: int) -> list[DmaMapping]:
-        """The mappings that share bytes with the range, in IOVA order."""
-        return list(self._overlapping(iova, size))
-
-    def mappings(self) -> list[DmaMapping]:
-        """All mappings in IOVA order."""
-        return [self._maps[start] for start in self._starts]
 
     def iova_ranges(self) -> list[tuple[int, int]]:
         """The IOVA that may be mapped, as (first, last)."""
-        return [(0, MSI_WINDOW[0] - 1), (MSI_WINDOW[1], self.aperture - 1)]
-
-    # -- Dma, for the devices ----------------------------------------------------------------------
-
-    def read(self, iova: int, size: int) -> bytes:
-        """A device reads memory. DmaFault."""
-        data = bytearray()
-        for mapping, offset, part in self._pieces(iova, size):
-            if not mapping.read:
-                raise DmaFault(mapping.iova + offset, "the mapping is not readable")
-            try:
-                data += mapping.mm.read(mapping.vaddr + offset, part)
-            except KernelError as error:
-                raise DmaFault(mapping.iova + offset, error.reason) from error
-        return bytes(data)
-
-    def write(self, iova: int, data: bytes) -> None:
-        """A device writes memory. DmaFault; what lies before the fault is written."""
-        done = 0
-        for mapping, offset, part in self._pieces(iova, len(data)):
-            if not mapping.write:
-                raise DmaFault(mapping.iova + offset, "the mapping is not writable")
-            try:
-                mapping.mm.write(mapping.vaddr + offset, data[done : done + part])
-            except KernelError as error:
-                raise DmaFault(mapping.iova + offset, error.reason) from error
-            done += part
-
-    def _pieces(self, iova: int, size: int) -> Iterator[tuple[DmaMapping, int, int]]:
-        """The mappings that make up the range: (mapping, offset in it, bytes); `DmaFault` at the first gap."""
-        while size > 0:
-            mapping = next(self._overlapping(iova, 1), None)
-            if mapping is None:
-                raise DmaFault(iova, "nothing is mapped there")
-            if not mapping.vaddr_valid:
-                raise DmaFault(iova, "the mapping waits for its new vaddr")
-            part = min(size, mapping.end - iova)
-            yield mapping, iova - mapping.iova, part
-            iova += part
-            size -= part
+        return [(0, MSI_WINDOW.start - 1), (MSI_WINDOW.stop, self.aperture - 1)]
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _overlapping(self, iova: int, size: int) -> Iterator[DmaMapping]:
-        """The mappings that share bytes with the range, in IOVA order; nothing may change while it runs."""
-        index = bisect_right(self._starts, iova)
-        if index and self._maps[self._starts[index - 1]].end > iova:
-            index -= 1
-        while index < len(self._starts) and self._starts[index] < iova + size:
-            yield self._maps[self._starts[index]]
-            index += 1
-
-    def _remove(self, mappings: list[DmaMapping]) -> None:
-        if not mappings:
-            return
-        first = bisect_right(self._starts, mappings[0].iova) - 1
-        del self._starts[first : first + len(mappings)]
-        for mapping in mappings:
-            del self._maps[mapping.iova]
-
     def _check_room(self, iova: int, size: int) -> None:
         profile = self.host.profile
-        if profile.type1_dma_limit and len(self._maps) >= profile.type1_dma_limit:
+        if profile.type1_dma_limit and len(self) >= profile.type1_dma_limit:
             raise KernelError(errno.ENOSPC, f"{profile.type1_dma_limit} mappings exist already")
         if profile.type1_iova_ranges and not any(
             first <= iova and iova + size - 1 <= last for first, last in self.iova_ranges()
         ):
             raise KernelError(errno.EINVAL, f"iova {iova:#x} + {size:#x} is outside the valid ranges")
 
-    def _update_vaddr(self, mapping: DmaMapping | None, iova: int, size: int, vaddr: int) -> None:
+    def _update_vaddr(self, mapping: IoMapping | None, iova: int, size: int, vaddr: int) -> None:
         if mapping is None:
             raise KernelError(errno.ENOENT, "no mapping whose vaddr could be replaced")
         if mapping.vaddr_valid or (mapping.iova, mapping.size) != (iova, size):
@@ -263,11 +170,7 @@ class Type1:
 
     def check(self) -> None:
         """Raise AssertionError when mappings overlap or a device is not where its group is."""
-        assert self._starts == sorted(self._maps), "the order of the mappings is lost"
-        end = 0
-        for mapping in self.mappings():
-            assert mapping.iova >= end, f"mappings overlap at {mapping.iova:#x}"
-            end = mapping.end
+        self.check_order()
         for group in self.groups:
             for device in group.members:
                 assert device.hw.dma is self, f"{device} of {group} is not behind its container's IOMMU"

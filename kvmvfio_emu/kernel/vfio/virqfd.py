@@ -21,6 +21,8 @@ class Virqfd:
     def enable(self, fd: int) -> None:
         """Let eventfd ``fd`` of the caller act. EBADF, EINVAL (not an eventfd), EBUSY (there is one)."""
         eventfd = self._host.current.eventfd(fd)
+        if self.eventfd is not None and self._host.current.abandoned(self.eventfd):
+            self.eventfd.closed()  # its last close came to nobody's ears
         if self.eventfd is not None:
             eventfd.put()
             raise KernelError(errno.EBUSY, "an eventfd is registered here; remove it with -1 first")
