@@ -158,6 +158,8 @@ class File:
     kind: ClassVar[str] = "file"
     #: What readlink(/proc/self/fd/N) shows on a real kernel.
     link: str = "anon_inode:[file]"
+    #: lseek answers 0 (noop_llseek); else ESPIPE.
+    seekable: ClassVar[bool] = False
     #: errno for a request number that this kind does not know.
     unknown_errno: ClassVar[int] = errno.ENOTTY
     #: Mappings show device registers, not memory (VM_PFNMAP): guests reach them by `mapped_read` and `mapped_write`.

@@ -168,6 +168,10 @@ def test_edu_realizes_by_vfio_pci(control: str, command: list[str]) -> None:
         qemu.quit()
 
 
+def test_qemu_reaches_mapped_registers_as_the_device_has_them() -> None:
+    """Its firmware maps the BAR; what the monitor reads there goes through the mapping, not through pread."""
+
+
 def test_device_del_takes_everything_back(control: str) -> None:
     """QEMU's orderly way out: triggers off, device closed, DMA unmapped, group out of its container."""
     command = [*VIRT, "-S", "-device", "pcie-root-port,id=rp0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from types import FrameType
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.supervisor import bpf
 from kvmvfio_emu.doors.supervisor.calls import DescriptorCalls
+from kvmvfio_emu.doors.supervisor.fileops import FileOperations
 from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS, RealKvm
 from kvmvfio_emu.doors.supervisor.launcher import Launcher, Program, Refused
 from kvmvfio_emu.doors.supervisor.loop import Loop
@@ -36,10 +38,14 @@ class Supervisor:
         self._real_kvm = RealKvm() if real_kvm else None
         if real_kvm:
             del host.nodes["/dev/kvm"]  # the name leads to the real one
-        self.descriptors = Descriptors(host.poller, host.inodes)
+        self.descriptors = Descriptors(host.poller, host.inodes, native=True)
         self.vfs = Vfs(host)
         paths = PathCalls(host, self.descriptors, self.vfs)
-        self._calls = {**DescriptorCalls(self._real_kvm).handlers, **paths.handlers}
+        self._calls = {
+            **DescriptorCalls(self._real_kvm).handlers,
+            **FileOperations(os.uname().machine).handlers,
+            **paths.handlers,
+        }
         self.killable = True  #: the host has WAIT_KILLABLE_RECV
         self._program: Program | None = None
 
