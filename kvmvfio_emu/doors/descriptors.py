@@ -90,8 +90,11 @@ class Descriptors:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         ours = [memfd]
         try:
-            os.ftruncate(memfd, file.map_size)
-            fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
+            if self._native and file.is_device_memory:
+                file.trap_mappings()  # an access has to fault: there is no memory, or only for moments
+            else:
+                os.ftruncate(memfd, file.map_size)
+                fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
             fd = open_(f"/proc/self/fd/{memfd}", flags | os.O_CLOEXEC)
             ours.append(fd)
             if file.map_size:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-
 from supervisor.test_supervised_clients import answers
 
 Build = Callable[..., str]

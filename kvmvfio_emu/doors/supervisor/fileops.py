@@ -17,7 +17,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:
     from kvmvfio_emu.doors.supervisor.target import TargetTask
-    from kvmvfio_emu.kernel.file import File
+    from kvmvfio_emu.doors.supervisor.tracer import Tracer
 
 _UINT = 0xFFFFFFFF
 _SEEK_MAX = 4
@@ -29,9 +29,14 @@ Arguments = tuple[int, ...]
 
 
 class FileOperations:
-    """The handlers, by the name of their system call. Descriptors that are not ours go on to the real kernel."""
+    """The handlers, by the name of their system call. Descriptors that are not ours go on to the real kernel.
 
-    def __init__(self, machine: str) -> None:
+    ``new_tracer`` makes, when first needed, what brings accesses through mappings of registers; None: they show a copy.
+    """
+
+    def __init__(self, machine: str, new_tracer: Callable[[], Tracer] | None) -> None:
+        self.tracer: Tracer | None = None
+        self._new_tracer = new_tracer
         self._largefile = _O_LARGEFILE[machine]
         self.handlers: dict[str, Callable[[TargetTask, Arguments], Reply]] = {
             "lseek": self._lseek,
@@ -66,20 +71,24 @@ class FileOperations:
             file = task.fget(fd & _UINT)
         except KernelError:
             return CONTINUE  # what is wrong with the rest of it comes before the bad descriptor
+        if self.tracer is not None:
+            self.tracer.mapping_changes(task.tgid)
         if file is None or not length or offset % mmap.PAGESIZE:
             return CONTINUE  # EINVAL by the real kernel, for any file
         kind = flags & _MAP_TYPE
         if kind not in (_MAP_SHARED, _MAP_PRIVATE, _MAP_SHARED_VALIDATE):
             return CONTINUE
-        self._judge(task, file, fd & _UINT, offset, length, protection, shared=kind != _MAP_PRIVATE)
+        file.mmap(offset, length, write=bool(protection & mmap.PROT_WRITE), shared=kind != _MAP_PRIVATE)
+        if file.traps_mappings and not self._trace(task.tgid):
+            file.show_mappings()
         return CONTINUE
 
-    @staticmethod
-    def _judge(
-        task: TargetTask, file: File, fd: int, offset: int, length: int, protection: int, *, shared: bool
-    ) -> None:
-        """Raise what the file's mmap does. That it may be mapped at all with this access is judged by the real one."""
-        file.mmap(offset, length, write=bool(protection & mmap.PROT_WRITE), shared=shared)
+    def _trace(self, tgid: int) -> bool:
+        if self._new_tracer is None:
+            return False
+        if self.tracer is None:
+            self.tracer = self._new_tracer()
+        return self.tracer.attach(tgid)
 
     @staticmethod
     def _ftruncate(task: TargetTask, arguments: Arguments) -> Reply:
