@@ -246,7 +246,7 @@ class File:
         raise NotImplementedError
 
     @property
-    def backing(self) -> int:
+    def mapped_memory(self) -> int:
         """Of `is_device_memory` files: the descriptor of the memory that mappings show, if they show any."""
         raise NotImplementedError
 

@@ -147,7 +147,7 @@ class _Trial:
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         for place in self._pages.values():
-            os.ftruncate(place.file.backing, 0)
+            os.ftruncate(place.file.mapped_memory, 0)
         if kind is None or not issubclass(kind, ProcessLookupError):
             ptrace.block_signals(self._tid, self._mask)
 
@@ -264,12 +264,12 @@ class _Trial:
         """Whether it touched a page below one of ours, which was there, too: it is one of ours from now on."""
         known = {(place.file, place.offset) for place in self._pages.values()}
         for file, offset in known:
-            at = _first_data(file.backing, 0)
+            at = _first_data(file.mapped_memory, 0)
             while at is not None and at < offset:
                 address = None if (file, at) in known else self._performer.where(self._tid, file, at)
                 if address is not None and self._reach(address):
                     return True
-                at = _first_data(file.backing, at + PAGE)
+                at = _first_data(file.mapped_memory, at + PAGE)
         return False
 
     def _reach(self, address: int) -> bool:
@@ -290,7 +290,7 @@ class _Trial:
         page = Place(place.file, place.offset - into)
         self._pages[address - into] = page
         end = max(other.offset + PAGE for other in self._pages.values() if other.file is place.file)
-        os.ftruncate(place.file.backing, end)
+        os.ftruncate(place.file.mapped_memory, end)
 
     def _pieces(self, address: int, size: int) -> list[tuple[Place, int]]:
         """(place, bytes) of a range, by pages."""
@@ -305,11 +305,13 @@ class _Trial:
 
     def _put(self, address: int, data: bytes) -> None:
         for place, size in self._pieces(address, len(data)):
-            os.pwrite(place.file.backing, data[:size], place.offset)
+            os.pwrite(place.file.mapped_memory, data[:size], place.offset)
             data = data[size:]
 
     def _get(self, address: int, size: int) -> bytes:
-        return b"".join(os.pread(place.file.backing, part, place.offset) for place, part in self._pieces(address, size))
+        return b"".join(
+            os.pread(place.file.mapped_memory, part, place.offset) for place, part in self._pieces(address, size)
+        )
 
     def _snapshot(self) -> dict[int, bytes]:
         return {base: self._get(base, PAGE) for base in self._pages}

@@ -240,7 +240,7 @@ class VfioDeviceFile(File):
         raise KernelError(errno.ENOTTY, f"{self.device.name} has no such feature")
 
     @property
-    def backing(self) -> int:
+    def mapped_memory(self) -> int:
         """As `File`."""
         assert self.window.fd is not None
         return self.window.fd
