@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from kvmvfio_emu.doors.supervisor import ptrace
+from kvmvfio_emu.doors.supervisor import ptrace, threads
 from kvmvfio_emu.doors.supervisor.arm64 import Arm64
 from kvmvfio_emu.doors.supervisor.place import Place, Places
 from kvmvfio_emu.doors.supervisor.ptrace import Stop
-from kvmvfio_emu.doors.supervisor.stepping import BUS_ADRERR, Interrupted, Performer
+from kvmvfio_emu.doors.supervisor.stepping import Performer
+from kvmvfio_emu.doors.supervisor.trial import BUS_ADRERR, Interrupted
 from kvmvfio_emu.doors.supervisor.x86 import X86
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.usercopy import UserMemory
@@ -87,10 +88,9 @@ class Tracer:
         """Trace process ``tgid``. False when that cannot be, since somebody else does."""
         self._places.forget(tgid)
         while True:  # until no thread appears that a thread not traced yet has made
-            fresh = [tid for tid in map(int, os.listdir(f"/proc/{tgid}/task")) if tid not in self._tracees]
+            fresh = [tid for tid in threads.of(tgid) if tid not in self._tracees]
             if not sum(self._seize(tid) for tid in fresh):
-                break
-        return all(tid in self._tracees or _state(tid) in "ZX" for tid in map(int, os.listdir(f"/proc/{tgid}/task")))
+                return all(threads.state(tid) in "ZX" for tid in fresh)
 
     def mapping_changes(self, tgid: int) -> None:
         """The process maps a file: what is known of its addresses may be wrong from now on."""
@@ -99,7 +99,7 @@ class Tracer:
     def finish(self) -> None:
         """The programs have ended: hear of it, so that those who wait for them do, too, and give everything back."""
         for tid in list(self._tracees):
-            while tid in self._tracees and not _is_our_child(tid):
+            while tid in self._tracees and not threads.is_our_child(tid):
                 stop = ptrace.wait(tid, block=True)
                 if stop is not None:
                     self._handle(stop)
@@ -138,7 +138,7 @@ class Tracer:
         tid, ended = found
         if not ended:
             return ptrace.wait(tid)
-        if tid in self._tracees and not _is_our_child(tid):
+        if tid in self._tracees and not threads.is_our_child(tid):
             return ptrace.wait(tid)
         # That end is for somebody else to hear, and hides what others have to tell.
         self._tracees.pop(tid, None)
@@ -232,7 +232,7 @@ class Tracer:
     @staticmethod
     def _tgid(tracee: _Tracee) -> int:
         if not tracee.tgid:
-            tracee.tgid = _tgid(tracee.tid)
+            tracee.tgid = threads.tgid_of(tracee.tid)
         return tracee.tgid
 
     @contextmanager
@@ -258,7 +258,7 @@ class Tracer:
                 self._stops.append(stop)
                 return
             # Not in its program, and it cannot get there without stopping: as good as stopped.
-            if _state(tracee.tid) in "DZX":
+            if threads.state(tracee.tid) in "DZX":
                 return
             os.sched_yield()
 
@@ -278,34 +278,6 @@ def _signalfd(number: int) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return fd
-
-
-def _status(tid: int, name: str) -> str:
-    with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as status:
-        return next(line.split()[1] for line in status if line.startswith(name + ":"))
-
-
-def _state(tid: int) -> str:
-    """Its state, a letter as in /proc; X when it is gone."""
-    try:
-        return _status(tid, "State")
-    except OSError:
-        return "X"
-
-
-def _tgid(tid: int) -> int:
-    try:
-        return int(_status(tid, "Tgid"))
-    except OSError:
-        raise ProcessLookupError from None
-
-
-def _is_our_child(tid: int) -> bool:
-    """Whether its end is heard by whoever of us started it."""
-    try:
-        return int(_status(tid, "PPid")) == os.getpid() and int(_status(tid, "Tgid")) == tid
-    except OSError:
-        return False
 
 
 def _send(tgid: int, tid: int, number: int) -> None:
