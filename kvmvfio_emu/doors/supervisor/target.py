@@ -88,6 +88,14 @@ class TargetTask(Task):
             raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
         return self._host.inodes.get((status.st_dev, status.st_ino))
 
+    def description_flags(self, fd: int) -> int:
+        """The flags of an open file description, as F_GETFL has them on a kernel without ours between. EBADF."""
+        info = os.open(f"fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        with os.fdopen(info, "rb", buffering=0) as file:
+            lines = file.read(4096).splitlines()
+        flags = next(line.partition(b":")[2] for line in lines if line.startswith(b"flags:"))
+        return int(flags, 8) & ~os.O_CLOEXEC
+
     def eventfd(self, fd: int) -> EventFd:
         """As `Task`."""
         key = eventfd_key(fd, self.proc)

@@ -22,6 +22,7 @@ class VcpuFile(File):
 
     kind = "vcpu"
     unknown_errno = errno.EINVAL
+    seekable = True
     map_size = RUN_SIZE
 
     def __init__(self, vcpu: Vcpu) -> None:

@@ -25,6 +25,7 @@ class VmFile(File):
     kind = "vm"
     link = "anon_inode:kvm-vm"
     unknown_errno = errno.EINVAL
+    seekable = True
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm.host)
