@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from kvmvfio_emu.engine.trace import Trace
+
 #: Picks the index of the item to run next.
 Policy = Callable[[Sequence["Work"]], int]
 
@@ -20,12 +22,13 @@ def in_order(waiting: Sequence[Work]) -> int:
 class Work:
     """One deferred function, ``struct work_struct``."""
 
-    __slots__ = ("function", "name", "pending")
+    __slots__ = ("cause", "function", "name", "pending")
 
     def __init__(self, name: str, function: Callable[[], None]) -> None:
         self.name = name
         self.function = function
         self.pending = False
+        self.cause = 0  #: the event that queued it
 
     def __repr__(self) -> str:
         return f"<Work {self.name}{' (queued)' if self.pending else ''}>"
@@ -34,9 +37,10 @@ class Work:
 class WorkQueue:
     """What is to be done later, by a kernel thread in Linux, between two steps of the model here."""
 
-    __slots__ = ("policy", "waiting")
+    __slots__ = ("_trace", "policy", "waiting")
 
-    def __init__(self, policy: Policy = in_order) -> None:
+    def __init__(self, trace: Trace, policy: Policy = in_order) -> None:
+        self._trace = trace
         self.policy = policy
         self.waiting: list[Work] = []
 
@@ -45,6 +49,7 @@ class WorkQueue:
         if work.pending:
             return False
         work.pending = True
+        work.cause = self._trace.cause
         self.waiting.append(work)
         return True
 
@@ -58,10 +63,17 @@ class WorkQueue:
         """Run ``work`` now if it waits. Models flush_work."""
         if work.pending:
             self.cancel(work)
-            work.function()
+            self._run(work)
 
     def run_one(self) -> None:
         """Run the item that the policy picks; at least one must wait."""
         work = self.waiting.pop(self.policy(self.waiting))
         work.pending = False
-        work.function()
+        self._run(work)
+
+    def _run(self, work: Work) -> None:
+        before = self._trace.resume(work.cause)
+        try:
+            work.function()
+        finally:
+            self._trace.end(before)

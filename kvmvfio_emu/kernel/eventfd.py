@@ -59,7 +59,7 @@ class EventFd:
     def add_waiter(self, waiter: Waiter) -> bool:
         """Wait from now on. Returns whether the counter is above zero already."""
         if not self.waiters:
-            self._table.host.poller.register(self.fd, self._notice)
+            self._table.host.poller.register(self.fd, self._written)
         self.waiters.append(waiter)
         return self.readable
 
@@ -101,6 +101,15 @@ class EventFd:
 
     def _poll(self) -> int:
         return sum(events for _, events in self._state.poll(0))
+
+    def _written(self) -> None:
+        """Userspace signalled it, through a descriptor of its own."""
+        trace = self._table.host.trace
+        before = trace.begin("eventfd_write", eventfd=self.key)
+        try:
+            self._notice()
+        finally:
+            trace.end(before)
 
     def _notice(self) -> None:
         for waiter in tuple(self.waiters):

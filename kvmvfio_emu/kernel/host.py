@@ -51,7 +51,7 @@ class Host:
         self.clock = clock
         self.trace = trace
         self.event = trace.event
-        self.work = WorkQueue()
+        self.work = WorkQueue(trace)
         self.poller = Poller()
         self.eventfds = EventFdTable(self)
         self.files: dict[int, File] = {}  #: all open files, for `check` and listings

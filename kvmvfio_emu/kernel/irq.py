@@ -65,6 +65,7 @@ class IrqSubsystem:
         self.lazy_disable = lazy_disable
         self.descs: dict[int, IrqDesc] = {}
         self._by_hwirq: dict[int, IrqDesc] = {}
+        self._trace = trace
         self._event = trace.event
         for interface in gic.cpu:
             interface.eoi_mode = int(split_eoi)
@@ -140,15 +141,22 @@ class IrqSubsystem:
         desc.hits += 1
         if desc.handler is None or desc.disabled:
             desc.pending = True
-            self._event("host_irq_lazy", irq=desc.hwirq)
-            self._mask(desc)
+            self._caused("host_irq_lazy", desc, lambda: self._mask(desc))
         else:
-            self._event("host_irq", irq=desc.hwirq)
-            desc.handler()
+            self._caused("host_irq", desc, desc.handler)
         if not self.split_eoi:
             interface.eoir(desc.hwirq)
         elif not desc.forwarded:
             interface.dir(desc.hwirq)
+
+    def _caused(self, name: str, desc: IrqDesc, action: Callable[[], object]) -> None:
+        """``action`` is the effect of event ``name``, which is one of whatever made the interrupt pending."""
+        outside = self._trace.resume(self._trace.origin(("hwirq", desc.hwirq)))
+        self._trace.begin(name, irq=desc.hwirq)
+        try:
+            action()
+        finally:
+            self._trace.end(outside)
 
     def _mask(self, desc: IrqDesc) -> None:
         self._event("gicd_mask", irq=desc.hwirq)
@@ -158,8 +166,12 @@ class IrqSubsystem:
             self.complete(desc)
 
     def _unmask(self, desc: IrqDesc) -> None:
-        self._event("gicd_unmask", irq=desc.hwirq)
-        self.gic.enable(desc.hwirq)
+        before = self._trace.begin("gicd_unmask", irq=desc.hwirq)
+        self._trace.remember(("hwirq", desc.hwirq))  # a line that is high comes in now
+        try:
+            self.gic.enable(desc.hwirq)
+        finally:
+            self._trace.end(before)
 
     def check(self) -> None:
         """Raise AssertionError when descriptors and hardware contradict each other."""

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kvmvfio_emu.engine.clock import Clock
+from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.engine.work import Work, WorkQueue
 
 
@@ -26,7 +28,7 @@ def drain(queue: WorkQueue) -> None:
 
 
 def test_the_default_order_is_that_of_queueing() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(Trace(Clock()))
     ran, _ = three(queue)
     drain(queue)
     assert ran == ["a", "b", "c"]
@@ -36,14 +38,14 @@ def test_the_policy_chooses() -> None:
     def last(waiting: Sequence[Work]) -> int:
         return len(waiting) - 1
 
-    queue = WorkQueue(last)
+    queue = WorkQueue(Trace(Clock()), last)
     ran, _ = three(queue)
     drain(queue)
     assert ran == ["c", "b", "a"]
 
 
 def test_an_item_that_waits_is_not_queued_again() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(Trace(Clock()))
     ran, works = three(queue)
     assert not queue.queue(works[0])
     drain(queue)
@@ -54,7 +56,7 @@ def test_an_item_that_waits_is_not_queued_again() -> None:
 
 
 def test_an_item_may_queue_itself_while_it_runs() -> None:
-    queue, left = WorkQueue(), [3]
+    queue, left = WorkQueue(Trace(Clock())), [3]
 
     def again() -> None:
         left[0] -= 1
@@ -69,7 +71,7 @@ def test_an_item_may_queue_itself_while_it_runs() -> None:
 
 
 def test_cancel_takes_back_what_waits() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(Trace(Clock()))
     ran, works = three(queue)
     queue.cancel(works[1])
     queue.cancel(works[1])
@@ -79,7 +81,7 @@ def test_cancel_takes_back_what_waits() -> None:
 
 
 def test_flush_runs_what_waits_now_and_once() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(Trace(Clock()))
     ran, works = three(queue)
     queue.flush(works[2])
     assert ran == ["c"]
@@ -89,7 +91,7 @@ def test_flush_runs_what_waits_now_and_once() -> None:
 
 
 def test_an_item_that_fails_is_out_of_the_queue() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(Trace(Clock()))
     failing = Work("failing", lambda: 1 // 0)  # type: ignore[arg-type, return-value]
     queue.queue(failing)
     with pytest.raises(ZeroDivisionError):
@@ -101,7 +103,7 @@ def test_an_item_that_fails_is_out_of_the_queue() -> None:
 def test_repr_names_the_item_and_its_state() -> None:
     work = Work("inject", lambda: None)
     assert repr(work) == "<Work inject>"
-    WorkQueue().queue(work)
+    WorkQueue(Trace(Clock())).queue(work)
     assert repr(work) == "<Work inject (queued)>"
 
 
@@ -111,7 +113,7 @@ class Queues(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.choice = 0
-        self.queue = WorkQueue(lambda waiting: self.choice % len(waiting))
+        self.queue = WorkQueue(Trace(Clock()), lambda waiting: self.choice % len(waiting))
         self.ran: list[int] = []
         self.works = [Work(str(number), lambda number=number: self.ran.append(number)) for number in range(4)]  # type: ignore[misc]
         self.model: list[int] = []

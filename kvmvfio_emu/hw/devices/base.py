@@ -57,8 +57,12 @@ class Line:
         level = bool(level)
         if level != self.level:
             self.level = level
-            self._trace.event("line_up" if level else "line_down", irq=self.hwirq, line=self.name)
-            self._gic.set_line(self.hwirq, level)
+            before = self._trace.begin("line_up" if level else "line_down", irq=self.hwirq, line=self.name)
+            self._trace.remember(("hwirq", self.hwirq))
+            try:
+                self._gic.set_line(self.hwirq, level)
+            finally:
+                self._trace.end(before)
 
     def pulse(self) -> None:
         """Up and down again: one edge."""

@@ -25,12 +25,17 @@ class Resampler:
 
     def acked(self) -> None:
         """The guest completed the interrupt; models irqfd_resampler_ack."""
-        self.vm.host.event("resample_ack", gsi=self.gsi)
-        self.vm.set_irq(self.gsi, False)
-        for irqfd in self.irqfds:
-            assert irqfd.resamplefd is not None
-            self.vm.host.event("eventfd_resample", gsi=self.gsi)
-            irqfd.resamplefd.signal()
+        trace = self.vm.host.trace
+        outside = trace.begin("resample_ack", gsi=self.gsi)
+        try:
+            self.vm.set_irq(self.gsi, False)
+            for irqfd in self.irqfds:
+                assert irqfd.resamplefd is not None
+                before = trace.begin("eventfd_resample", gsi=self.gsi)
+                irqfd.resamplefd.signal()
+                trace.end(before)
+        finally:
+            trace.end(outside)
 
     def leave(self, irqfd: Irqfd) -> None:
         """One irqfd less; with the last the line goes low and the resampler ends."""
@@ -70,10 +75,11 @@ class Irqfd:
 
     def inject(self) -> None:
         """Raise the guest's interrupt: a level when someone resamples, else a pulse. Models irqfd_inject."""
-        self.vm.host.event("work", gsi=self.gsi)
+        before = self.vm.host.trace.begin("work", gsi=self.gsi)
         self.vm.set_irq(self.gsi, True)
         if self.resampler is None:
             self.vm.set_irq(self.gsi, False)
+        self.vm.host.trace.end(before)
 
     def shutdown(self) -> None:
         """Untie; an injection that waits is still done. Models irqfd_shutdown."""

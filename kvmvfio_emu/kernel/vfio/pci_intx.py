@@ -79,12 +79,14 @@ class Intx:
         """Tell userspace, unless it disabled INTx in the command register that it sees."""
         if not self.enabled or self._device.intx_disabled or self.trigger is None:
             return
-        self._host.event("eventfd_trigger", irq=self.desc.hwirq, device=self._device.name, index=0)
+        trace = self._host.trace
+        before = trace.begin("eventfd_trigger", irq=self.desc.hwirq, device=self._device.name, index=0)
         self._device.vfio.handlers += 1
         try:
             self.trigger.signal()
         finally:
             self._device.vfio.handlers -= 1
+            trace.end(before)
 
     # -- masking --------------------------------------------------------------------------------------------
 

@@ -80,8 +80,12 @@ class Vectors:
         self.triggers[vector] = self._device.host.current.eventfd(fd)
 
     def _message(self, vector: int) -> None:
-        self._device.host.event("msi", device=self._device.name, vector=vector)
-        self.signal(vector)
+        trace = self._device.host.trace
+        before = trace.begin("msi", device=self._device.name, vector=vector)
+        try:
+            self.signal(vector)
+        finally:
+            trace.end(before)
 
     def signal(self, vector: int) -> None:
         """Tell userspace of ``vector``, if it wants to know."""

@@ -68,12 +68,14 @@ class PlatformIrq:
     def _signal(self) -> None:
         if self.trigger is None:
             return
-        self.device.host.event("eventfd_trigger", irq=self.desc.hwirq, device=self.device.name, index=self.index)
+        trace = self.device.host.trace
+        before = trace.begin("eventfd_trigger", irq=self.desc.hwirq, device=self.device.name, index=self.index)
         self.device.vfio.handlers += 1
         try:
             self.trigger.signal()
         finally:
             self.device.vfio.handlers -= 1
+            trace.end(before)
 
     # -- masking -----------------------------------------------------------------------------------
 
