@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmvfio_emu import uapi
 from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.hw.gich import lr_text
 
@@ -28,6 +29,8 @@ _SENTENCES = {
     "gicd_unmask": ("GIC", "{irq} unmasked in the distributor"),
     "hw_deactivate": ("GIC", "deactivates physical {irq} by itself: no exit, the host does nothing"),
     "guest_irq": ("guest", "takes its interrupt exception"),
+    "guest_read": ("guest", "reads a register of its device, without an exit"),
+    "guest_write": ("guest", "writes {value:#x} to a register of its device, without an exit"),
     "guest_iar": ("guest", "acknowledges {irq}"),
     "guest_eoi": ("guest", "signals end of interrupt {irq}"),
     "guest_eret": ("guest", "returns from its handler"),
@@ -40,5 +43,15 @@ def narrate(event: Event) -> tuple[str, str]:
     """(actor, sentence) of an event; an event without a sentence is shown with its fields."""
     if event.name == "lr_queued":
         return "VGIC", f"list register {event.fields['lr']}: {lr_text(event.fields['value'])}"
+    if event.name in ("ioctl", "ioctl_return"):
+        return "VMM", _call(event)
     actor, sentence = _SENTENCES.get(event.name, ("model", event.name + "".join(f" {k}={{{k}}}" for k in event.fields)))
     return actor, sentence.format(**event.fields)
+
+
+def _call(event: Event) -> str:
+    fields = event.fields
+    name = uapi.ioctl_name(fields["request"], fields["file"])
+    if event.name == "ioctl":
+        return f"calls {name}"
+    return f"{name} fails: {fields['reason']}" if fields["errno"] else f"{name} returns {fields['result']}"

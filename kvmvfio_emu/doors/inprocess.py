@@ -143,6 +143,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         if file is None:
             return fcntl.ioctl(number, request, arg, mutate_flag)
         self.host.current = self._task
+        self.host.call_fd = number
         returned: bytearray | None = None
         if type(arg) is not int:
             if type(arg) is not bytearray or not mutate_flag:

@@ -49,12 +49,30 @@ class Trace:
         self.counters[name] += 1
         return self._show(name, fields, self.cause) if self.listening else 0
 
+    def show(self, name: str, **fields: Any) -> int:
+        """As `event`, but not counted: what only exists for those who look."""
+        return self._show(name, fields, self.cause) if self.listening else 0
+
     def begin(self, name: str, **fields: Any) -> int:
         """As `event`; what happens until `end` is its effect. Returns what `end` wants."""
         self.counters[name] += 1
         before = self.cause
         if self.listening:
             self.cause = self._show(name, fields, before)
+        return before
+
+    def step(self, key: Hashable, name: str, **fields: Any) -> None:
+        """As `event`, of something that has a history: an effect of the last step of ``key``, and itself the last."""
+        self.counters[name] += 1
+        if self.listening:
+            self._origins[key] = self._show(name, fields, self.origin(key))
+
+    def begin_step(self, key: Hashable, name: str, **fields: Any) -> int:
+        """`step` and `begin` in one."""
+        before = self.cause
+        self.step(key, name, **fields)
+        if self.listening:
+            self.cause = self._origins[key]
         return before
 
     def resume(self, cause: int) -> int:

@@ -17,6 +17,7 @@ from os import close  # bound here: not what `Kernel.installed` may put in its p
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.calltrace import traced_ioctl
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.sized import copy_struct_from_user
 from kvmvfio_emu.kernel.task import UserPtr
@@ -215,6 +216,12 @@ class File:
 
     def ioctl(self, request: int, arg: UserPtr) -> Any:
         """Dispatch ``request``. Returns the result (int >= 0), or a call that goes on (KVM_RUN)."""
+        if self.host.trace.listening:
+            return traced_ioctl(self, request, arg)
+        return self.dispatch(request, arg)
+
+    def dispatch(self, request: int, arg: UserPtr) -> Any:
+        """As `ioctl`, unseen by the trace."""
         if self.owner is not None and self.host.current.mm is not self.owner:
             why = "nobody any more" if self.owner is NOBODY else "only the process that created it"
             raise KernelError(errno.EIO, f"this {self.kind} file serves {why}")

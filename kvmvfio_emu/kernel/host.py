@@ -59,6 +59,7 @@ class Host:
         self.inodes: dict[tuple[int, int], File] = {}  #: (device, inode) of a file's backing, kept by the doors
         #: What a new vCPU of that number executes, if the user or the board says so.
         self.guest_program: Callable[[int], GuestProgram | None] = lambda number: None
+        self.call_fd = -1  #: the descriptor of the ioctl in progress, as its caller knows it
         self.scheduler = Scheduler()
         self.mirrors: list[Mirror] = []
         self.modules: dict[str, Module] = {}

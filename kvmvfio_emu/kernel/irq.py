@@ -141,22 +141,16 @@ class IrqSubsystem:
         desc.hits += 1
         if desc.handler is None or desc.disabled:
             desc.pending = True
-            self._caused("host_irq_lazy", desc, lambda: self._mask(desc))
+            before = self._trace.begin_step(("hwirq", desc.hwirq), "host_irq_lazy", irq=desc.hwirq)
+            self._mask(desc)
         else:
-            self._caused("host_irq", desc, desc.handler)
+            before = self._trace.begin_step(("hwirq", desc.hwirq), "host_irq", irq=desc.hwirq)
+            desc.handler()
         if not self.split_eoi:
             interface.eoir(desc.hwirq)
         elif not desc.forwarded:
             interface.dir(desc.hwirq)
-
-    def _caused(self, name: str, desc: IrqDesc, action: Callable[[], object]) -> None:
-        """``action`` is the effect of event ``name``, which is one of whatever made the interrupt pending."""
-        outside = self._trace.resume(self._trace.origin(("hwirq", desc.hwirq)))
-        self._trace.begin(name, irq=desc.hwirq)
-        try:
-            action()
-        finally:
-            self._trace.end(outside)
+        self._trace.end(before)
 
     def _mask(self, desc: IrqDesc) -> None:
         self._event("gicd_mask", irq=desc.hwirq)

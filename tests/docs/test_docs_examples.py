@@ -117,7 +117,9 @@ def test_there_are_examples_of_each_sort():
 
 def test_every_event_of_the_model_is_in_the_reference():
     listed = re.findall(r"`(\w+)`", (ROOT / "docs/reference/events.md").read_text(encoding="utf-8"))
-    named = re.compile(r"""event\(\s*"(\w+)"|note\(\s*"(\w+)"|"(line_down|vmexit_\w+)\"""")
+    named = re.compile(
+        r"""(?:event|begin|show)\(\s*"(\w+)"|step\((?:\(.*?\)|[^,"]*),\s*"(\w+)"|note\(\s*"(\w+)"|"(line_down|vmexit_\w+)\""""
+    )
     emitted = set()
     for source in (ROOT / "kvmvfio_emu").rglob("*.py"):
         if source.parent.name not in ("cli", "uapi"):

@@ -39,6 +39,7 @@ class DescriptorCalls:
             if self._real_kvm is not None:
                 return self._real_kvm.ioctl(task, arguments[1] & _UINT, arguments[2])
             return CONTINUE
+        file.host.call_fd = arguments[0] & _UINT
         result = file.ioctl(arguments[1] & _UINT, arguments[2])
         return result if isinstance(result, RunCall) else Value(result)
 

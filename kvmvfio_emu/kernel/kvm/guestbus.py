@@ -39,7 +39,7 @@ class VcpuBus:
         if offset is not None:
             value = cpuif.guest_read(self._vcpu.interface, offset)
             if offset == cpuif.IAR and value < 1020:
-                self._host.event("guest_iar", irq=value, vcpu=self._vcpu.index)
+                self._vcpu.acknowledged(value)
             return value
         slot = self._vcpu.vm.memory.find(address)
         if slot is None:
@@ -47,7 +47,11 @@ class VcpuBus:
         hva = slot.hva + address - slot.gpa
         device = self._device(address, hva)
         if device is not None:
-            return device[0].mapped_read(device[1] + address % PAGE_SIZE, size)
+            before = self._host.trace.begin("guest_read", address=address, size=size, vcpu=self._vcpu.index)
+            try:
+                return device[0].mapped_read(device[1] + address % PAGE_SIZE, size)
+            finally:
+                self._host.trace.end(before)
         return int.from_bytes(self._vcpu.vm.mm.read(hva, size), "little")
 
     def store(self, address: int, size: int, value: int) -> Mmio | None:
@@ -55,8 +59,11 @@ class VcpuBus:
         offset = self._cpu_interface(address)
         if offset is not None:
             if offset == cpuif.EOIR:
-                self._host.event("guest_eoi", irq=value & 0x3FF, vcpu=self._vcpu.index)
-            cpuif.guest_write(self._vcpu.interface, offset, value)
+                before = self._vcpu.completing(value & 0x3FF)
+                cpuif.guest_write(self._vcpu.interface, offset, value)
+                self._host.trace.end(before)
+            else:
+                cpuif.guest_write(self._vcpu.interface, offset, value)
             return None
         slot = self._vcpu.vm.memory.find(address)
         if slot is None or slot.readonly:
@@ -68,7 +75,12 @@ class VcpuBus:
         hva = slot.hva + address - slot.gpa
         device = self._device(address, hva)
         if device is not None:
-            device[0].mapped_write(device[1] + address % PAGE_SIZE, size, value)
+            trace = self._host.trace
+            before = trace.begin("guest_write", address=address, size=size, value=value, vcpu=self._vcpu.index)
+            try:
+                device[0].mapped_write(device[1] + address % PAGE_SIZE, size, value)
+            finally:
+                trace.end(before)
         else:
             self._vcpu.vm.memory.mark_dirty(slot, address)
             self._vcpu.vm.mm.write(hva, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))

@@ -37,12 +37,15 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
         vgic = vm.vgic or vm.require_vgic()
         if number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no shared peripheral interrupt")
+        if vm.host.trace.listening:
+            vm.host.trace.remember(vm.history(number))
         vgic.inject(0, number, level)
     elif kind == _PPI:
         vgic = vm.require_vgic()
         vcpu = _vcpu(vm, index)
         if not _FIRST_PPI <= number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no private peripheral interrupt")
+        vm.host.trace.remember(vm.history(number))
         vgic.inject(vcpu.index, number, level)
     elif kind == _CPU:
         if vm.vgic is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu import uapi
 from kvmvfio_emu.engine.scheduler import Turn
 from kvmvfio_emu.guest.base import Exit, Mmio, PowerOff, Wfi
+from kvmvfio_emu.kernel.calltrace import show_return
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
 
@@ -36,6 +37,7 @@ class RunCall:
         self.result: int | None = None
         self.error: KernelError | None = None
         self.failed = False
+        self._cause = vcpu.host.trace.cause  # the event of its ioctl
         self._loop = self._run()
         vcpu.calls.append(self)
         vcpu.host.scheduler.add(self)
@@ -82,7 +84,16 @@ class RunCall:
             self.vcpu.blocked = False
         self.vcpu.calls.remove(self)
         self.vcpu.host.scheduler.remove(self)
+        if self._cause:
+            self._show_return()
         self._file.put()
+
+    def _show_return(self) -> None:
+        trace = self.vcpu.host.trace
+        before = trace.resume(self._cause)
+        result = -1 if self.result is None else self.result
+        show_return(self._file, uapi.KVM_RUN, 0, result=result, error=self.error, task=self.task)
+        trace.end(before)
 
     def _signalled(self) -> bool:
         """Whether KVM_RUN must return EINTR; immediate_exit counts at any time, for who sets it from a handler."""
@@ -131,7 +142,10 @@ class RunCall:
         cause = yield from self._execute()
         if not vcpu.in_guest:
             return cause  # taken out from outside while it waited for its turn
-        host.event(_exit_event(cause), vcpu=vcpu.index)
+        if isinstance(cause, str):  # forced, by something that left its number
+            host.trace.step(("exit", id(vcpu)), _exit_event(cause), vcpu=vcpu.index)
+        else:
+            host.event(_exit_event(cause), vcpu=vcpu.index)
         self._leave_guest()
         return cause
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.hw.gich import VirtualInterface
+from kvmvfio_emu.hw.gich import VirtualInterface, lr_virtual_id
 from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
 from kvmvfio_emu.kernel.lib.shared import map_shared
 
@@ -70,6 +70,8 @@ class Vcpu:
 
     def force_exit(self, why: str) -> None:
         """Leave the guest at the next boundary. The first reason counts."""
+        if self.forced is None:
+            self.host.trace.remember(("exit", id(self)))
         self.forced = self.forced or why
 
     def give_way(self) -> None:
@@ -102,10 +104,29 @@ class Vcpu:
             return 0
         return 1 << 31 | (self.number >> 12 & 0xFF) << 16 | (self.number >> 4 & 0xFF) << 8 | self.number & 0xF
 
+    def list_register_filled(self, index: int) -> None:
+        """The VGIC has put an interrupt into list register ``index``."""
+        value = self.interface.lr[index]
+        key = self.vm.history(lr_virtual_id(value))
+        self.host.trace.step(key, "lr_queued", lr=index, value=value, vcpu=self.index)
+
+    def acknowledged(self, intid: int) -> None:
+        """The guest has taken interrupt ``intid``."""
+        self.host.trace.step(self.vm.history(intid), "guest_iar", irq=intid, vcpu=self.index)
+
+    def completing(self, intid: int) -> int:
+        """The guest ends interrupt ``intid``; what the hardware does is the effect of that, until `Trace.end`."""
+        before = self.host.trace.begin_step(self.vm.history(intid), "guest_eoi", irq=intid, vcpu=self.index)
+        self.host.trace.remember(("exit", id(self)))  # it may raise the maintenance interrupt
+        return before
+
     def _hw_deactivate(self, irq: int) -> None:
         """The hardware completes a physical interrupt on the guest's EOI: no exit, the host does nothing."""
-        self.host.event("hw_deactivate", irq=irq, vcpu=self.index)
+        trace = self.host.trace
+        before = trace.begin("hw_deactivate", irq=irq, vcpu=self.index)
+        trace.remember(("hwirq", irq))  # a line that is high comes in again
         self.host.machine.gic.deactivate(irq)
+        trace.end(before)
 
     # -- life -------------------------------------------------------------------------------------------------
 

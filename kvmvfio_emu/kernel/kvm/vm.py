@@ -80,14 +80,21 @@ class Vm:
 
     def set_irq(self, gsi: int, level: bool) -> None:
         """Drive guest interrupt line ``gsi``; what the VGIC refuses is lost silently. Models kvm_set_irq."""
-        self.host.event("set_irq", gsi=gsi, level=int(level))
-        pin = self.routing.pin(gsi)
-        if pin is None or self.vgic is None:
-            return
+        trace = self.host.trace
+        before = trace.begin("set_irq", gsi=gsi, level=int(level))
         try:
-            self.vgic.inject(0, pin + 32, level)
+            pin = self.routing.pin(gsi)
+            if pin is not None and self.vgic is not None:
+                trace.remember(self.history(pin + 32))
+                self.vgic.inject(0, pin + 32, level)
         except KernelError as refused:
             self.host.event("irq_lost", gsi=gsi, reason=refused.reason)
+        finally:
+            trace.end(before)
+
+    def history(self, intid: int) -> tuple[str, int, int]:
+        """The key under which the trace keeps the last step of guest interrupt ``intid``."""
+        return ("virq", id(self), intid)
 
     def raise_irq(self, gsi: int) -> bool:
         """Raise ``gsi`` where nothing may wait; False when that must be left to `set_irq`.
@@ -102,9 +109,14 @@ class Vm:
     def notify_acked(self, pin: int) -> None:
         """The guest completed the interrupt of ``pin``; models kvm_notify_acked_irq."""
         gsi = self.routing.gsi(pin)
-        if gsi is not None:
+        if gsi is None:
+            return
+        before = self.host.trace.resume(self.host.trace.origin(self.history(pin + 32)))
+        try:
             for listener in tuple(self.ack_notifiers.get(gsi, ())):
                 listener()
+        finally:
+            self.host.trace.end(before)
 
     def require_vgic(self) -> Vgic:
         """The VGIC, or ENXIO when the virtual machine has none."""

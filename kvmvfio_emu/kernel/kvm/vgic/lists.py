@@ -104,7 +104,7 @@ def _to_list_register(vgic: Vgic, cpu: VgicCpu, irq: VirtualIrq, source: int) ->
     irq.active = False
     interface.eisr &= ~(1 << held)
     cpu.lr_of[key] = held
-    vgic.vm.host.event("lr_queued", lr=held, value=interface.lr[held], vcpu=cpu.index)
+    cpu.vcpu.list_register_filled(held)
     return True
 
 

@@ -49,7 +49,7 @@ def flush(core: VgicCore, cpu: VgicCpu) -> None:
             break
         if core.oracle(irq) is cpu:
             interface.lr[cpu.used_lrs] = core.populate_lr(cpu, irq)
-            core.vm.host.event("lr_queued", lr=cpu.used_lrs, value=interface.lr[cpu.used_lrs], vcpu=cpu.index)
+            cpu.vcpu.list_register_filled(cpu.used_lrs)
             cpu.used_lrs += 1
             if irq.source:
                 last_priority = irq.priority
