@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from gicv3_rig import DIST_BASE, REDIST_BASE, Machine, boot_v3
+from gicv3_rig import DIST_BASE, ITS_BASE, REDIST_BASE, Machine, boot_v3
+from its_rig import EVENT, LPI, QUEUE
+from its_rig import Guest as Its
 from support import NR_IRQS, Client
 
 from kvmvfio_emu import uapi
@@ -291,3 +293,36 @@ def test_pending_interrupt_ends_wfi(machine: Machine, guest: Guest) -> None:
     line(guest, SPI, 1)
     machine.client.kernel.run()
     assert call.done
+
+
+def test_guest_takes_an_lpi(machine: Machine, guest: Guest) -> None:
+    its = Its(machine)
+    its.one_event()
+    assert its.signal() == 1
+    assert guest.iar() == LPI
+    guest.eoi(LPI)
+    assert guest.iar() == 1023
+    assert its.lpi() == (False, True, 0xA0, 0)
+    its.signal()
+    its.on_event(g.CMD_DISCARD)
+    assert guest.iar() == LPI  # it was in the vCPU's list already
+    guest.eoi(LPI)
+    assert (guest.iar(), its.lpi()) == (1023, None)
+
+
+def test_guest_programs_the_its_itself(machine: Machine, guest: Guest) -> None:
+    its = Its(machine)
+    translater = ITS_BASE + g.GITS_TRANSLATER
+    assert guest.do(read(ITS_BASE + g.GITS_TYPER, 8)) == machine.its_reg(g.GITS_TYPER)
+    assert guest.do(read(ITS_BASE + g.GITS_TYPER + 4)) == 0
+    assert guest.do(read(ITS_BASE + 2, 2)) == guest.do(read(translater)) == 0
+    guest.do(write(translater, EVENT))  # the kernel has no register there: only KVM_SIGNAL_MSI goes by its address
+    guest.do(write(ITS_BASE + g.GITS_CTLR, 0))
+    assert machine.its_reg(g.GITS_CTLR) == 1 << 31
+    guest.do(write(ITS_BASE + g.GITS_CBASER + 4, 0))
+    guest.do(write(ITS_BASE + g.GITS_CBASER, QUEUE & 0xFFFFFFFF))
+    guest.do(write(ITS_BASE + g.GITS_CBASER + 4, 1 << 31))
+    guest.do(write(ITS_BASE + g.GITS_CTLR, 1))
+    assert machine.its_reg(g.GITS_CTLR) == 1 << 31 | 1
+    its.one_event()
+    assert its.signal() == 1

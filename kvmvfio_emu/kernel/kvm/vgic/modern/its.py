@@ -73,10 +73,10 @@ class Its:
         self.vm = vm
         self.base = UNDEFINED_ADDRESS
         self.enabled = False
-        self.revision = 0  #: of the tables' layout
         self.cbaser = self.cwriter = self.creadr = 0
         self.device_table = _initial(gicv3.GITS_BASER_TYPE_DEVICE)
         self.collection_table = _initial(gicv3.GITS_BASER_TYPE_COLLECTION)
+        self.set_revision(0)
         self.devices: dict[int, Device] = {}
         self.collections: dict[int, Collection] = {}
         #: Translations in use: they are found again without a look at the tables.
