@@ -44,7 +44,7 @@ class VmFile(File):
     def check_extension(self, arg: int) -> int:
         """As on /dev/kvm (KVM_CAP_CHECK_EXTENSION_VM), or what depends on the virtual machine."""
         if arg == uapi.KVM_CAP_MSI_DEVID:
-            return int(bool(self.vm.lpis.its))
+            return int(self.vm.lpis.possible)
         return self.vm.kvm.capabilities.get(arg, 0)
 
     @ioctl(uapi.KVM_CREATE_VCPU, value=True)

@@ -43,16 +43,18 @@ class Lpis:
         self.vm = vm
         self.core: VgicV3 | None = None  #: the virtual machine's interrupt controller, once it is there
         self.its: list[Its] = []
+        self.possible = False  #: there was an ITS, even if it found no descriptor (has_its, msis_require_devid)
         self.propbaser = 0
         self._irqs: dict[int, Lpi] = {}
 
     def add_its(self, its: Its) -> None:
         """A new ITS; it resets GICR_PROPBASER."""
         self.its.append(its)
+        self.possible = True
         self.propbaser = PROPBASER.initial
 
     def remove_its(self, its: Its) -> None:
-        """Undo `add_its`."""
+        """It goes."""
         self.its.remove(its)
 
     @property
