@@ -176,6 +176,17 @@ def test_restoring_twice_is_eexist(guest: Guest) -> None:
     refused(guest, "EEXIST", RESTORE)
 
 
+def test_restored_device_takes_the_place_of_the_one_that_was_there(guest: Guest) -> None:
+    control(guest, SAVE)
+    guest.mapti(5, 8300)
+    guest.machine.its_reg(CTLR, 0)
+    guest.machine.its_reg(BASER1, 0)
+    guest.machine.its_reg(BASER1, VALID | COLLECTIONS)
+    control(guest, RESTORE)
+    assert guest.lpi() == (False, True, 0xA0, 0)
+    assert guest.lpi(8300) is None
+
+
 def test_unmapped_collection_of_a_saved_event(guest: Guest) -> None:
     guest.mapti(5, 8300, collection=7)
     control(guest, SAVE)

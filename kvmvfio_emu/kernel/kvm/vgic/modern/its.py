@@ -108,7 +108,10 @@ class Its:
     # -- devices, translations, collections ---------------------------------------------------------------------------
 
     def new_device(self, number: int, itt: int, event_bits: int) -> Device:
-        """Map device id ``number``."""
+        """Map device id ``number``, in the place of what was mapped there."""
+        old = self.devices.get(number)
+        if old is not None:
+            self.free_device(old)
         device = self.devices[number] = Device(number, itt, event_bits)
         return device
 

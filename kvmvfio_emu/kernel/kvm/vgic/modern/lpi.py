@@ -7,6 +7,7 @@ GICR_PENDBASER, and written back when userspace asks for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,13 @@ class Lpis:
             byte = read_guest(self.vm, address, 1)[0]
             if bool(byte & bit) != irq.pending_latch:
                 write_guest(self.vm, address, bytes([byte ^ bit]))
+
+    def check(self) -> None:
+        """Raise AssertionError when the ITSs and the LPIs contradict each other."""
+        mapped = Counter(one.irq for its in self.its for one in its.translations())
+        for irq in self:
+            assert irq.events == mapped[irq], f"{irq} counts {irq.events} events, the ITSs map {mapped[irq]}"
+        assert all(self.get(irq.intid) is irq for irq in mapped), "an event is mapped to an LPI that is not there"
 
 
 def _pending_place(cpu: VgicCpuV3, intid: int) -> tuple[int, int]:
