@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.vgic.api import UNDEFINED_ADDRESS
 from kvmvfio_emu.kernel.kvm.vgic.modern import its_mmio
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 
 
 class Message(NamedTuple):
-    """A write of ``data`` to guest address ``address`` by device id ``device``."""
+    """A write of ``data`` to guest address ``address``; ``device`` is the sender's id, where it says who it is."""
 
     address: int
     data: int
-    flags: int
-    device: int
+    device: int | None = None
 
 
 def send(vm: Vm, message: Message) -> bool:
@@ -32,18 +30,18 @@ def send(vm: Vm, message: Message) -> bool:
     """
     if send_cached(vm, message):
         return True
-    its = _its(vm, message)
+    its, device = _its(vm, message)
     try:
-        its.trigger(message.device, message.data)
+        its.trigger(device, message.data)
     except Unmapped as nowhere:
-        vm.host.event("msi_unmapped", device=message.device, data=message.data, reason=nowhere.reason)
+        vm.host.event("msi_unmapped", device=device, data=message.data, reason=nowhere.reason)
         return False
     return True
 
 
 def send_cached(vm: Vm, message: Message) -> bool:
-    """The same where nothing may wait, if it was found before. The kernel does not look at the flags here."""
-    if vm.lpis.core is None or not vm.lpis.its:
+    """The same where nothing may wait, if it was found before (vgic_its_inject_cached_translation)."""
+    if vm.lpis.core is None or message.device is None:
         return False
     its = _doorbell(vm, message.address)
     irq = None if its is None else its.cached(message.device, message.data)
@@ -53,15 +51,15 @@ def send_cached(vm: Vm, message: Message) -> bool:
     return True
 
 
-def _its(vm: Vm, message: Message) -> Its:
+def _its(vm: Vm, message: Message) -> tuple[Its, int]:
     if vm.lpis.core is None or not vm.lpis.its:
         raise KernelError(errno.ENODEV, "the virtual machine has no ITS")
-    if not message.flags & uapi.KVM_MSI_VALID_DEVID:
+    if message.device is None:
         raise KernelError(errno.EINVAL, "an ITS needs the device id of a message")
     its = _doorbell(vm, message.address)
     if its is None:
         raise KernelError(errno.EINVAL, f"no ITS at {message.address:#x}")
-    return its
+    return its, message.device
 
 
 def _doorbell(vm: Vm, address: int) -> Its | None:
