@@ -113,6 +113,16 @@ class VirtualInterface:
         """(index, list register) of those that hold a pending or active interrupt."""
         return ((n, lr) for n, lr in enumerate(self.lr) if lr & LR_STATE)
 
+    @staticmethod
+    def text(lr: int) -> str:
+        """A list register in words; see `lr_text`."""
+        return lr_text(lr)
+
+    @staticmethod
+    def virtual_id(lr: int) -> int:
+        """The guest interrupt that a list register holds."""
+        return lr_virtual_id(lr)
+
     # -- the guest's side -----------------------------------------------------------------------------------
 
     @property
