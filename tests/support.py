@@ -157,7 +157,13 @@ class Client:
                 {gsi: len(listeners) for gsi, listeners in vm.ack_notifiers.items()},
                 list(vm.bus._doorbells),
                 dict(vm.routing._table or {}),
-                vgic and (vgic.dist_base, vgic.cpu_base, list(map(repr, getattr(vgic, "physmap", ())))),
+                vgic
+                and (
+                    vgic.dist_base,
+                    getattr(vgic, "cpu_base", None),
+                    list(map(repr, getattr(vgic, "physmap", ()))),
+                    repr(getattr(getattr(vgic, "redistributors", None), "regions", [])),
+                ),
             ]
         state.append([desc.forwarded for desc in self.host.irqs.descs.values()])
         for group in getattr(self.host.modules.get("vfio"), "groups", {}).values():

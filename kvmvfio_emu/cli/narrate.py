@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.hw.gich import lr_text
+from kvmvfio_emu.hw.ich import IchInterface
 
 #: Event name -> (actor, what happened; the event's fields are filled in).
 _SENTENCES = {
@@ -39,6 +40,8 @@ _SENTENCES = {
 def narrate(event: Event) -> tuple[str, str]:
     """(actor, sentence) of an event; an event without a sentence is shown with its fields."""
     if event.name == "lr_queued":
-        return "VGIC", f"list register {event.fields['lr']}: {lr_text(event.fields['value'])}"
+        lr = event.fields["value"]
+        # With a state in its upper bits it is one of a GICv3.
+        return "VGIC", f"list register {event.fields['lr']}: {IchInterface.text(lr) if lr >> 32 else lr_text(lr)}"
     actor, sentence = _SENTENCES.get(event.name, ("model", event.name + "".join(f" {k}={{{k}}}" for k in event.fields)))
     return actor, sentence.format(**event.fields)

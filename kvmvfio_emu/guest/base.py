@@ -44,6 +44,12 @@ class GuestBus(Protocol):
     def store(self, address: int, size: int, value: int) -> Mmio | None:
         """Store, or the exit that will."""
 
+    def read_system(self, register: int) -> int:
+        """MRS of a system register by its 16-bit encoding: those of a GICv3's CPU interface."""
+
+    def write_system(self, register: int, value: int) -> None:
+        """MSR."""
+
     def pass_time(self, nanoseconds: int) -> int:
         """Compute; ends early when the host wants the CPU. Returns what is left."""
 

@@ -41,6 +41,19 @@ class Write(NamedTuple):
     size: int = 4
 
 
+class ReadSystem(NamedTuple):
+    """MRS of a system register by its 16-bit encoding; the ``yield`` returns the value."""
+
+    register: int
+
+
+class WriteSystem(NamedTuple):
+    """MSR."""
+
+    register: int
+    value: int
+
+
 class WaitForInterrupt:
     """WFI."""
 
@@ -51,7 +64,7 @@ class Work(NamedTuple):
     nanoseconds: int
 
 
-Operation = Read | Write | WaitForInterrupt | Work
+Operation = Read | Write | ReadSystem | WriteSystem | WaitForInterrupt | Work
 Routine = Generator[Operation, int, None]
 
 #: Readable spellings of the operations.
@@ -62,7 +75,7 @@ work = Work
 
 
 class Cpu(NamedTuple):
-    """What a script knows of its machine: where the GIC's frames are, and the idioms of a driver."""
+    """What a script knows of its machine: where the GICv2's frames are, and the idioms of a driver."""
 
     distributor: int
     interface: int
@@ -160,6 +173,12 @@ class Script:
             return None
         if isinstance(operation, Write):
             return bus.store(operation.address, operation.size, operation.value)
+        if isinstance(operation, ReadSystem):
+            self._results[id(routine)] = bus.read_system(operation.register)
+            return None
+        if isinstance(operation, WriteSystem):
+            bus.write_system(operation.register, operation.value)
+            return None
         if isinstance(operation, WaitForInterrupt):
             return None if bus.irq_asserted else Wfi()
         if isinstance(operation, Work):

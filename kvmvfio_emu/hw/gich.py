@@ -113,6 +113,11 @@ class VirtualInterface:
         """(index, list register) of those that hold a pending or active interrupt."""
         return ((n, lr) for n, lr in enumerate(self.lr) if lr & LR_STATE)
 
+    @staticmethod
+    def text(lr: int) -> str:
+        """A list register in words; see `lr_text`."""
+        return lr_text(lr)
+
     # -- the guest's side -----------------------------------------------------------------------------------
 
     @property

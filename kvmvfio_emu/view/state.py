@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvmvfio_emu.hw.gich import lr_text
 from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.module import Kvm
 from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
@@ -69,7 +68,7 @@ def list_registers(host: Host) -> State:
             "vcpu": vcpu.index,
             "in_guest": vcpu.in_guest,
             "blocked": vcpu.blocked,
-            "lr": [{"value": lr, "text": lr_text(lr)} for lr in vcpu.interface.lr],
+            "lr": [{"value": lr, "text": vcpu.interface.text(lr)} for lr in vcpu.interface.lr],
             "eisr": vcpu.interface.eisr,
         }
         for number, vm in enumerate(_kvm(host).vms)

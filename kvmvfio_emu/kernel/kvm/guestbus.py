@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.guest.base import Mmio
+from kvmvfio_emu.hw import gicv3
+from kvmvfio_emu.hw.gich import SPURIOUS
+from kvmvfio_emu.hw.ich import IchInterface
 from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE, Slot
 from kvmvfio_emu.kernel.kvm.vgic import cpuif
+from kvmvfio_emu.kernel.kvm.vgic.modern.v3 import VgicV3
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.file import File
@@ -72,6 +76,27 @@ class VcpuBus:
         else:
             self._vcpu.vm.memory.mark_dirty(slot, address)
             self._vcpu.vm.mm.write(hva, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+
+    def read_system(self, register: int) -> int:
+        """A guest's MRS of a register of the GICv3 CPU interface, which the hardware serves without an exit."""
+        interface = self._vcpu.interface
+        value = interface.read(register) if isinstance(interface, IchInterface) else None
+        if value is None:
+            raise ValueError(f"the model's vCPU has no system register {register:#x} to read")
+        if register == gicv3.ICC_IAR1_EL1 and value != SPURIOUS:
+            self._host.event("guest_iar", irq=value, vcpu=self._vcpu.index)
+        return value
+
+    def write_system(self, register: int, value: int) -> None:
+        """A guest's MSR; what requests an SGI is the VGIC's business."""
+        interface, vgic = self._vcpu.interface, self._vcpu.vm.vgic
+        if register in (gicv3.ICC_SGI1R_EL1, gicv3.ICC_SGI0R_EL1) and isinstance(vgic, VgicV3):
+            vgic.send_sgi(self._vcpu, value, group1=register == gicv3.ICC_SGI1R_EL1)
+            return
+        if register == gicv3.ICC_EOIR1_EL1:
+            self._host.event("guest_eoi", irq=value & 0xFFFFFF, vcpu=self._vcpu.index)
+        if not isinstance(interface, IchInterface) or not interface.write(register, value):
+            raise ValueError(f"the model's vCPU has no system register {register:#x} to write")
 
     def pass_time(self, nanoseconds: int) -> int:
         """Compute for a while; what falls due happens at its moment, and may end it early."""

@@ -12,6 +12,8 @@ from kvmvfio_emu.kernel.kvm.system import KvmFile
 from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
 from kvmvfio_emu.kernel.kvm.vgic.family import vgic_family
 from kvmvfio_emu.kernel.kvm.vgic.modern.device_v2 import VgicV2Device
+from kvmvfio_emu.kernel.kvm.vgic.modern.device_v3 import VgicV3Device
+from kvmvfio_emu.kernel.kvm.vgic.modern.its_device import ItsDevice
 from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device as BitmapVgicV2Device
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 RUN_PAGES = 2 * PAGE
 #: Every type of device that some kernel has on some machine.
-DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, BitmapVgicV2Device, VgicV2Device)
+DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, BitmapVgicV2Device, VgicV2Device, VgicV3Device, ItsDevice)
 
 
 class Kvm:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.gich import VirtualInterface
+from kvmvfio_emu.hw.ich import IchInterface
 from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
 from kvmvfio_emu.kernel.lib.shared import map_shared
 
 if TYPE_CHECKING:
     from kvmvfio_emu.guest.base import GuestProgram, Mmio
+    from kvmvfio_emu.kernel.host import Host
     from kvmvfio_emu.kernel.kvm.run import RunCall
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
@@ -22,12 +24,14 @@ class Vcpu:
 
     def __init__(self, vm: Vm, number: int) -> None:
         self.vm = vm
-        self.host = vm.host
-        self.number = number
-        self.index = len(vm.vcpus)
+        self.host: Host = vm.host
+        self.number: int = number
+        self.index: int = len(vm.vcpus)
         #: The physical CPU that it runs on; it does not migrate by itself.
         self.cpu = vm.host.cpus[self.index % len(vm.host.cpus)]
-        self.interface = VirtualInterface(vm.host.machine.board.list_registers, self._hw_deactivate)
+        board = vm.host.machine.board
+        interface = VirtualInterface if board.gic_version == 2 else IchInterface
+        self.interface: VirtualInterface = interface(board.list_registers, self._hw_deactivate)
         self.interface.enabled = False  # GICH_VMCR is zero at reset, and with it what GICV shows of it
         self.interface.pmr = self.interface.bpr = self.interface.abpr = 0
         self.bus = VcpuBus(self)

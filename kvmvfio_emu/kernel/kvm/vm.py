@@ -12,6 +12,7 @@ from kvmvfio_emu.kernel.kvm.ioeventfd import IoBus
 from kvmvfio_emu.kernel.kvm.irqfd import Irqfds
 from kvmvfio_emu.kernel.kvm.memory import Memory
 from kvmvfio_emu.kernel.kvm.routing import Routing
+from kvmvfio_emu.kernel.kvm.vgic.modern.lpi import Lpis
 from kvmvfio_emu.kernel.usercopy import UserMemory
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Vm:
         self.routing = Routing()
         self.irqfds = Irqfds(self)
         self.vgic: Vgic | None = None
+        self.lpis = Lpis(self)
         #: Told when the guest completes a level interrupt: gsi -> listeners (kvm_irq_ack_notifier).
         self.ack_notifiers: dict[int, list[Callable[[], None]]] = {}
         #: Its own descriptors' files, its vCPUs' and its devices': what holds it.

@@ -12,6 +12,7 @@ from kvmvfio_emu.kernel.kvm.device import DeviceFile
 from kvmvfio_emu.kernel.kvm.irqline import drive_line
 from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
+from kvmvfio_emu.kernel.kvm.vgic.modern.msi import Message, send
 from kvmvfio_emu.kernel.kvm.vm import Vm
 from kvmvfio_emu.kernel.task import UserPtr
 
@@ -41,7 +42,9 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_CHECK_EXTENSION, value=True)
     def check_extension(self, arg: int) -> int:
-        """As on /dev/kvm (KVM_CAP_CHECK_EXTENSION_VM)."""
+        """As on /dev/kvm (KVM_CAP_CHECK_EXTENSION_VM), or what depends on the virtual machine."""
+        if arg == uapi.KVM_CAP_MSI_DEVID:
+            return int(bool(self.vm.lpis.its))
         return self.vm.kvm.capabilities.get(arg, 0)
 
     @ioctl(uapi.KVM_CREATE_VCPU, value=True)
@@ -154,10 +157,13 @@ class VmFile(File):
         self.vm.routing.set(arg, self.host.current)
         return 0
 
-    @ioctl(uapi.KVM_SIGNAL_MSI)
-    def signal_msi(self, arg: UserPtr) -> int:
-        """No MSI controller in a GICv2: EINVAL."""
-        raise KernelError(errno.EINVAL, "this virtual machine has no MSI controller")
+    @ioctl(uapi.KVM_SIGNAL_MSI, "struct kvm_msi", when="irq_routing")
+    def signal_msi(self, msi: Any) -> int:
+        """A message for an ITS: 1 delivered, 0 the guest has it lead nowhere. EFAULT; EINVAL; else as `msi.send`."""
+        if self.vm.vgic is None or msi.flags & ~uapi.KVM_MSI_VALID_DEVID:
+            raise KernelError(errno.EINVAL, "no in-kernel interrupt controller, or unknown flags")
+        device = msi.devid if msi.flags & uapi.KVM_MSI_VALID_DEVID else None
+        return int(send(self.vm, Message(msi.address_hi << 32 | msi.address_lo, msi.data, device)))
 
     # -- the processor -----------------------------------------------------------------------------------------
 

@@ -24,6 +24,19 @@ _DEFAULT_IRQS = 256
 _LATEST_REVISION = 3
 
 
+def check_iorange(vm: Vm, current: int, address: int, alignment: int, size: int) -> None:
+    """Whether a frame may be put at ``address``. EEXIST, EINVAL, E2BIG; models vgic_check_iorange."""
+    if current != UNDEFINED_ADDRESS:
+        raise KernelError(errno.EEXIST, f"the frame has address {current:#x}")
+    if address % alignment or size % alignment:
+        raise KernelError(errno.EINVAL, f"address {address:#x} is not aligned to {alignment:#x}")
+    if address + size >= 1 << 64:
+        raise KernelError(errno.EINVAL, f"a frame of {size:#x} bytes at {address:#x} wraps")
+    end = 1 << PHYS_BITS
+    if address + size > end:
+        raise KernelError(errno.E2BIG, f"a frame of {size:#x} bytes at {address:#x} is beyond {end:#x}")
+
+
 class VgicCore:
     """One virtual machine's interrupt controller (struct vgic_dist), and its part of every vCPU."""
 
@@ -233,24 +246,6 @@ class VgicCore:
     def sync(self, vcpu: Vcpu) -> None:
         """After exit."""
         aplist.sync(self, self.cpus[vcpu.index])
-
-    # -- frames ---------------------------------------------------------------------------------------
-
-    @property
-    def phys_size(self) -> int:
-        """The end of the guest physical space."""
-        return 1 << PHYS_BITS
-
-    def check_iorange(self, current: int, address: int, alignment: int, size: int) -> None:
-        """Whether a frame may be put at ``address``. EEXIST, EINVAL, E2BIG; models vgic_check_iorange."""
-        if current != UNDEFINED_ADDRESS:
-            raise KernelError(errno.EEXIST, f"the frame has address {current:#x}")
-        if address % alignment or size % alignment:
-            raise KernelError(errno.EINVAL, f"address {address:#x} is not aligned to {alignment:#x}")
-        if address + size >= 1 << 64:
-            raise KernelError(errno.EINVAL, f"a frame of {size:#x} bytes at {address:#x} wraps")
-        if address + size > self.phys_size:
-            raise KernelError(errno.E2BIG, f"a frame of {size:#x} bytes at {address:#x} is beyond {self.phys_size:#x}")
 
     # -- showing --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.vgic.api import PRIVATE
-from kvmvfio_emu.kernel.kvm.vgic.modern.core import VgicCore
+from kvmvfio_emu.kernel.kvm.vgic.modern.core import VgicCore, check_iorange
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
@@ -134,7 +134,7 @@ class VgicDevice(KvmDevice):
     @staticmethod
     def place(core: VgicCore, frame: FrameAddress, address: int) -> None:
         """Give a frame its address; overlaps are not looked at before KVM_RUN. EEXIST, EINVAL, E2BIG."""
-        core.check_iorange(getattr(core, frame.base), address, frame.alignment, frame.size)
+        check_iorange(core.vm, getattr(core, frame.base), address, frame.alignment, frame.size)
         setattr(core, frame.base, address)
 
     def _set_irqs(self, count: int) -> None:

@@ -19,7 +19,7 @@ _V2_MAX_CPUS = 8
 
 
 class ModernVgics:
-    """A GICv2 gives VGICv2s."""
+    """A GICv2 gives VGICv2s, a GICv3 VGICv3s and ITSs (its GICv2 compatibility is optional, and not there)."""
 
     def __init__(self, host: Host) -> None:
         self._has_v2 = host.machine.board.gic_version == 2 and host.profile.offers(VgicV2Device.when)
