@@ -88,6 +88,20 @@ class TargetTask(Task):
             raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
         return self._host.inodes.get((status.st_dev, status.st_ino))
 
+    def fdget(self, fd: int) -> File | None:
+        """As `Task`."""
+        file = self.fget(fd)
+        if file is None and self._is_path(fd):
+            raise KernelError(errno.EBADF, f"descriptor {fd} is only a path (O_PATH)")
+        return file
+
+    def _is_path(self, fd: int) -> bool:
+        """Whether the descriptor was opened with O_PATH, so that it is no open file to the kernel."""
+        info = os.open(f"fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        with os.fdopen(info, "rb", buffering=0) as file:
+            lines = file.read(4096).splitlines()
+        return any(line.startswith(b"flags:") and int(line.split()[1], 8) & os.O_PATH for line in lines)
+
     def eventfd(self, fd: int) -> EventFd:
         """As `Task`."""
         key = eventfd_key(fd, self.proc)
