@@ -20,10 +20,16 @@ from kvmvfio_emu.engine.poller import Poller
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File
 
-_IN_CLOSE_WRITE, _IN_Q_OVERFLOW = 0x8, 0x4000
+#: The close of a description that may write, and of one that may not.
+_IN_CLOSE_WRITE, _IN_CLOSE_NOWRITE, _IN_Q_OVERFLOW = 0x8, 0x10, 0x4000
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # else a caller could truncate it under our mapping
+
+#: The largest file position: every read and write there is EINVAL, as on a file without those operations.
+_NOWHERE = (1 << 63) - 1
+#: What an opener's flags say of the description; the others are about opening.
+_KEPT_FLAGS = os.O_ACCMODE | os.O_NONBLOCK
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,12 +56,14 @@ def _is_open_elsewhere(memfd: int) -> bool:
 class Descriptors:
     """The emulated files that somebody has open.
 
-    A file's descriptors are recognised by a cookie, kept as the position of their open file description, so that
-    a look-up is one lseek; where the position was moved, the inode decides.
+    In process, a file's descriptors are recognised by a cookie, kept as the position of their open file description,
+    so that a look-up is one lseek; where the position was moved, the inode decides. With ``native`` reads and writes
+    (nobody asks us about them) the position is one at which the real kernel refuses them, and the inode decides.
     """
 
-    def __init__(self, poller: Poller, inodes: dict[tuple[int, int], File]) -> None:
+    def __init__(self, poller: Poller, inodes: dict[tuple[int, int], File], *, native: bool = False) -> None:
         self._inodes = inodes
+        self._native = native
         self._poller = poller
         self._cookies: dict[int, File] = {}
         self._watches: dict[int, tuple[File, tuple[int, int], int]] = {}
@@ -65,26 +73,29 @@ class Descriptors:
         #: The bare look-up, for callers that cannot afford a frame: cookie -> file.
         self.by_cookie: Callable[[int], File | None] = self._cookies.get
 
-    def install(self, file: File) -> int:
-        """A new O_RDWR | O_CLOEXEC descriptor for ``file``, which is released with the last copy of it.
+    def install(self, file: File, flags: int = os.O_RDWR) -> int:
+        """A new O_CLOEXEC descriptor for ``file``, which is released with the last copy of it.
 
-        EMFILE, ENFILE, ENOMEM.
+        Of ``flags`` the access mode and O_NONBLOCK count. EMFILE, ENFILE, ENOMEM.
         """
         try:
-            return self._install(file)
+            return self._install(file, flags & _KEPT_FLAGS)
         except OSError as error:
             file.put()
             # Linux knows these only; what else our memfds and watches run out of is memory to the caller.
             number = error.errno if error.errno in (errno.EMFILE, errno.ENFILE) else errno.ENOMEM
             raise KernelError(number or errno.ENOMEM, f"no descriptor for a new {file.kind} file") from None
 
-    def _install(self, file: File) -> int:
+    def _install(self, file: File, flags: int) -> int:
         memfd = os.memfd_create(file.link, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         ours = [memfd]
         try:
-            os.ftruncate(memfd, file.map_size)
-            fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
-            fd = open_(f"/proc/self/fd/{memfd}", os.O_RDWR | os.O_CLOEXEC)
+            if self._native and file.is_device_memory:
+                file.trap_mappings()  # an access has to fault: there is no memory, or only for moments
+            else:
+                os.ftruncate(memfd, file.map_size)
+                fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, _SEALS)
+            fd = open_(f"/proc/self/fd/{memfd}", flags | os.O_CLOEXEC)
             ours.append(fd)
             if file.map_size:
                 file.attach_backing(memfd)
@@ -93,19 +104,23 @@ class Descriptors:
             ours.remove(memfd)
             # Watched only from here on: the close of the first description is not the one to hear of.
             path = f"/proc/self/fd/{fd}".encode()
-            watch = _checked(_libc.inotify_add_watch(self._inotify, path, ctypes.c_uint32(_IN_CLOSE_WRITE)))
+            # Not for both kinds: we may look at a file ourselves, for reading.
+            wanted = _IN_CLOSE_NOWRITE if flags & os.O_ACCMODE == os.O_RDONLY else _IN_CLOSE_WRITE
+            watch = _checked(_libc.inotify_add_watch(self._inotify, path, ctypes.c_uint32(wanted)))
         except OSError:
             for each in ours:
                 close(each)
             raise
         status = os.fstat(fd)
         inode = (status.st_dev, status.st_ino)
-        cookie = int.from_bytes(os.urandom(8), "little") >> 3 | 1 << 61
+        cookie = _NOWHERE if self._native else int.from_bytes(os.urandom(8), "little") >> 3 | 1 << 61
         os.lseek(fd, cookie, os.SEEK_SET)
         self._watches[watch] = (file, inode, cookie)
         if file.map_size:
             self._backings[watch] = memfd
-        self._cookies[cookie] = self._inodes[inode] = file
+        self._inodes[inode] = file
+        if not self._native:
+            self._cookies[cookie] = file
         return fd
 
     def find(self, fd: int) -> File | None:
@@ -132,7 +147,7 @@ class Descriptors:
             while offset < len(events):
                 watch, mask, _, length = _EVENT.unpack_from(events, offset)
                 offset += _EVENT.size + length
-                if mask & _IN_CLOSE_WRITE and watch in self._watches:
+                if mask & (_IN_CLOSE_WRITE | _IN_CLOSE_NOWRITE) and watch in self._watches:
                     self._release(watch)
                 elif mask & _IN_Q_OVERFLOW:
                     self._recount()
@@ -140,7 +155,8 @@ class Descriptors:
     def _release(self, watch: int) -> None:
         file, inode, cookie = self._watches.pop(watch)
         self._backings.pop(watch, None)
-        del self._inodes[inode], self._cookies[cookie]
+        del self._inodes[inode]
+        self._cookies.pop(cookie, None)
         file.put()
 
     def _recount(self) -> None:

@@ -159,6 +159,8 @@ class File:
     kind: ClassVar[str] = "file"
     #: What readlink(/proc/self/fd/N) shows on a real kernel.
     link: str = "anon_inode:[file]"
+    #: lseek answers 0 (noop_llseek); else ESPIPE.
+    seekable: ClassVar[bool] = False
     #: errno for a request number that this kind does not know.
     unknown_errno: ClassVar[int] = errno.ENOTTY
     #: Mappings show device registers, not memory (VM_PFNMAP): guests reach them by `mapped_read` and `mapped_write`.
@@ -238,11 +240,29 @@ class File:
         raise KernelError(errno.ENODEV, f"a {self.kind} file has no mmap")
 
     def mapped_read(self, offset: int, size: int) -> int:
-        """A load through a mapping of this file, by a guest: only asked where `is_device_memory`."""
+        """A load through a mapping of this file, by a guest or by a program: only asked where `is_device_memory`."""
         raise NotImplementedError
 
     def mapped_write(self, offset: int, size: int, value: int) -> None:
-        """A store through a mapping of this file, by a guest."""
+        """A store through a mapping of this file."""
+        raise NotImplementedError
+
+    @property
+    def mapped_memory(self) -> int:
+        """Of `is_device_memory` files: the descriptor of the memory that mappings show, if they show any."""
+        raise NotImplementedError
+
+    def trap_mappings(self) -> None:
+        """Of `is_device_memory` files: the door brings each access through a mapping to `mapped_read` and its kin."""
+        raise NotImplementedError
+
+    @property
+    def traps_mappings(self) -> bool:
+        """Whether it does."""
+        return False
+
+    def show_mappings(self) -> None:
+        """The door cannot do that (any more): mappings are to show a copy of the registers."""
         raise NotImplementedError
 
     def attach_backing(self, fd: int) -> None:

@@ -97,7 +97,7 @@ class IoPageTable(Generic[_M]):
             if not mapping.read:
                 raise DmaFault(mapping.iova + offset, "the mapping is not readable")
             try:
-                data += mapping.mm.read(mapping.vaddr + offset, part)
+                data += self._load(mapping.mm, mapping.vaddr + offset, part)
             except KernelError as error:
                 raise DmaFault(mapping.iova + offset, error.reason) from error
         return bytes(data)
@@ -109,10 +109,18 @@ class IoPageTable(Generic[_M]):
             if not mapping.write:
                 raise DmaFault(mapping.iova + offset, "the mapping is not writable")
             try:
-                mapping.mm.write(mapping.vaddr + offset, data[done : done + part])
+                self._store(mapping.mm, mapping.vaddr + offset, data[done : done + part])
             except KernelError as error:
                 raise DmaFault(mapping.iova + offset, error.reason) from error
             done += part
+
+    def _load(self, mm: UserMemory, address: int, size: int) -> bytes | bytearray:
+        """What a device finds at a user address. EFAULT."""
+        return mm.read(address, size)
+
+    def _store(self, mm: UserMemory, address: int, data: bytes) -> None:
+        """Let a device write there. EFAULT."""
+        mm.write(address, data)
 
     def _pieces(self, iova: int, size: int) -> Iterator[tuple[_M, int, int]]:
         """The mappings that make up the range: (mapping, offset in it, bytes); `DmaFault` at the first gap."""

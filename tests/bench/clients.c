@@ -1,7 +1,8 @@
-/* What the supervisor's benchmark runs: `clients ioctl N`, `clients busy N`, `clients eventfd N`, `clients open N`. */
+/* What the supervisor's benchmark runs: `clients ioctl N`, `clients busy N`, `clients eventfd N`, `clients mapped N`, `clients open N`. */
 #define _GNU_SOURCE
 #include <asm/kvm.h>
 #include <linux/kvm.h>
+#include <linux/vfio.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -88,6 +89,48 @@ static void eventfds(int kvm, int count)
     printf("%.2f %.2f\n", took[count / 2], took[count * 99 / 100]);
 }
 
+static double each(int count, double start)
+{
+    return (now() - start) / count;
+}
+
+/* Microseconds of a load and a store through a mapping of the default board's xgmac, a vector load, a pread. */
+static void mapped(int count)
+{
+    int container = open("/dev/vfio/vfio", O_RDWR), group = open("/dev/vfio/5", O_RDWR), device;
+    volatile __u32 *regs;
+    double load, store, vector, start;
+    __u32 value[4];
+
+    ioctl(group, VFIO_GROUP_SET_CONTAINER, &container);
+    ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU);
+    device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, "fff51000.ethernet");
+    regs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, device, 0);
+    for (int i = 0; i < 100; i++)
+        regs[1] = regs[0];
+    start = now();
+    for (int i = 0; i < count; i++)
+        value[0] = regs[0];
+    load = each(count, start);
+    start = now();
+    for (int i = 0; i < count; i++)
+        regs[1] = (__u32)i;
+    store = each(count, start);
+    start = now();
+    for (int i = 0; i < count / 10; i++) {
+#ifdef __x86_64__
+        __asm__ volatile("movups %0, %%xmm0" :: "m"(*(const char(*)[16])(const void *)regs) : "xmm0");
+#else
+        __asm__ volatile("ldr q0, %0" :: "m"(*(const char(*)[16])(const void *)regs) : "v0");
+#endif
+    }
+    vector = each(count / 10, start);
+    start = now();
+    for (int i = 0; i < count; i++)
+        pread(device, value, 4, 0);
+    printf("%.2f %.2f %.2f %.2f\n", load, store, vector, each(count, start));
+}
+
 int main(int argc, char **argv)
 {
     int count = argc > 2 ? atoi(argv[2]) : 1, kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -103,6 +146,8 @@ int main(int argc, char **argv)
         printf("%.3f %.3f\n", idle, ioctls(kvm, count));
     } else if (!strcmp(argv[1], "eventfd")) {
         eventfds(kvm, count);
+    } else if (!strcmp(argv[1], "mapped")) {
+        mapped(count);
     } else {
         for (int i = 0; i < count; i++)
             close(open("/etc/passwd", O_RDONLY));

@@ -87,6 +87,11 @@ def main() -> None:
             (clients.supervised("busy", CALLS // 4, guest="guests:busy") for _ in range(3)), key=lambda r: r[1] / r[0]
         )
         print(f"an ioctl beside a busy vCPU / idle: {busy:.1f} us / {idle:.1f} us = {busy / idle:.2f}  (at most 1.5)")
+        load, store, vector, pread = min(clients.supervised("mapped", CALLS // 10) for _ in range(3))
+        print(
+            f"a load from mapped registers / a trapped pread: {load:.1f} us / {pread:.1f} us = {load / pread:.2f}"
+            f"; a store {store:.1f} us, a vector load {vector:.0f} us"
+        )
         p50, p99 = clients.supervised("eventfd", 2000, guest="guests:completer")
         print(f"eventfd write -> guest EOI -> resamplefd: p50 {p50:.0f} us, p99 {p99:.0f} us")
         plain, run = clients.seconds(["true"]), clients.seconds([*clients.runner(), "--", "true"])

@@ -30,7 +30,7 @@ class Guest:
     def __init__(self, client: Client, vm: int, number: int) -> None:
         self.client = client
         self.todo: deque[Operation] = deque()  #: what it executes next; when that is done, KVM_RUN ends
-        self._results: list[int] = []
+        self.results: list[int] = []  #: of all that it executed
         client.kernel.attach_guest(number, Script(self._main))
         self.fd = client.vcpu(vm, number, init=True)
         self.model = client.host.modules["kvm"].vms[-1].vcpus[-1]
@@ -38,7 +38,7 @@ class Guest:
     def _main(self, cpu: Cpu) -> Routine:
         while True:
             if self.todo:
-                self._results.append((yield self.todo.popleft()))
+                self.results.append((yield self.todo.popleft()))
             else:
                 yield write(_DOORBELL, 0)
 
@@ -47,7 +47,7 @@ class Guest:
         self.todo.extend(operations)
         assert self.client.ioctl(self.fd, uapi.KVM_RUN) == 0
         assert not self.todo
-        return self._results[-1] if operations else 0
+        return self.results[-1] if operations else 0
 
     def read(self, offset: int, size: int = 4) -> int:
         """Load from the distributor."""

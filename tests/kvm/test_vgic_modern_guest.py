@@ -17,10 +17,9 @@ from modern import (
     ISENABLER,
     ISPENDR,
     ITARGETSR,
-    KERNELS,
     Machine,
 )
-from support import BOARD, CPU_BASE, NIC, Client
+from support import CPU_BASE, NIC, Client
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.guest import wait_for_interrupt, write
@@ -285,25 +284,6 @@ def test_the_cpu_interface_off_and_on(running: Machine) -> None:
     assert guest.ack() == NOTHING
     guest.do(write(CPU_BASE, 1))
     assert guest.ack() == 44
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_more_interrupts_than_list_registers_all_arrive_best_first(boot: Any, kernel: str) -> None:
-    machine = Machine(boot(kernel))
-    irqs = list(range(40, 40 + 3 * BOARD.list_registers))
-    machine.boot(*irqs)
-    for irq in irqs:
-        machine.guest.write(IPRIORITYR + irq, (irq - 40) * 8, 1)
-    for irq in reversed(irqs):
-        machine.line(irq, 1)
-    taken = []
-    for _ in irqs:
-        irq = machine.guest.ack()
-        machine.line(irq, 0)
-        machine.guest.eoi(irq)
-        taken.append(irq)
-    assert taken == irqs
-    assert machine.guest.ack() == NOTHING
 
 
 def test_an_active_interrupt_stays_with_its_vcpu_when_the_target_changes(running: Machine) -> None:

@@ -10,6 +10,7 @@ import pytest
 from kvmvfio_emu import uapi
 from kvmvfio_emu.doors.supervisor import bpf
 from kvmvfio_emu.doors.supervisor.calls import DescriptorCalls
+from kvmvfio_emu.doors.supervisor.fileops import FileOperations
 from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS
 from kvmvfio_emu.doors.supervisor.syscalls import _KNOWN, Architecture
 
@@ -27,9 +28,9 @@ PATHS = (
     "faccessat",
     "faccessat2",
 )
-TRAPPED = (*DescriptorCalls().handlers, *PATHS, "readlink", "readlinkat")
-#: What a program calls all the time and must not wait for us in: read, write, close, mmap, futex, by machine.
-NATIVE = {"x86_64": (0, 1, 3, 9, 202, 317), "aarch64": (63, 64, 57, 222, 98, 277)}
+TRAPPED = (*DescriptorCalls().handlers, *FileOperations("x86_64", None).handlers, *PATHS, "readlink", "readlinkat")
+#: What a program calls all the time and must not wait for us in: read, write, close, brk, futex, by machine.
+NATIVE = {"x86_64": (0, 1, 3, 12, 202, 317), "aarch64": (63, 64, 57, 214, 98, 277)}
 I386, ARM, RISCV = 0x40000003, 0x40000028, 0xC00000F3
 BIG = 1 << 40
 
@@ -50,8 +51,13 @@ def execute(code: bytes, data: bytes) -> int:
             accumulator &= value
         elif operation == 0x06:  # BPF_RET | BPF_K
             return int(value)
-        else:  # BPF_JMP | BPF_{JEQ,JGT,JGE} | BPF_K
-            holds = {0x15: accumulator == value, 0x25: accumulator > value, 0x35: accumulator >= value}[operation]
+        else:  # BPF_JMP | BPF_{JEQ,JGT,JGE,JSET} | BPF_K
+            holds = {
+                0x15: accumulator == value,
+                0x25: accumulator > value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }[operation]
             at += yes if holds else no
 
 
@@ -107,8 +113,13 @@ def test_ioctls_of_kvm_and_vfio_are_trapped(verdict: Verdict, request_: int) -> 
     assert verdict("ioctl", -1, request_ | 0xDEAD << 32, -1) == NOTIFY  # the kernel looks at 32 bits, too
 
 
-@pytest.mark.parametrize("request_", [0x5401, 0x5421, 0x541B, 0, 0x3A64, 0x3C64, 0xAD00, 0xAF01, 0xAE, 0x3B])
-def test_other_ioctls_stay_native(verdict: Verdict, request_: int) -> None:
+@pytest.mark.parametrize("request_", [0, 0x3A64, 0x3C64, 0xAD00, 0xAF01, 0xAE, 0x3B, 0x5301, 0x5501, 0x7801])
+def test_any_ioctl_may_be_asked_of_ours(verdict: Verdict, request_: int) -> None:
+    assert verdict("ioctl", 3, request_, 0) == NOTIFY
+
+
+@pytest.mark.parametrize("request_", [0x5401, 0x5421, 0x541B, 0x5451, 0x8004541A])
+def test_the_terminals_ioctls_stay_native(verdict: Verdict, request_: int) -> None:
     assert verdict("ioctl", 3, request_, 0) == ALLOW
 
 
@@ -120,6 +131,7 @@ def test_with_the_real_kvm_only_what_we_answer_is_trapped(machine: Architecture)
 
     assert judge(uapi.KVM_SET_DEVICE_ATTR) == NOTIFY
     assert judge(uapi.VFIO_DEVICE_SET_IRQS) == NOTIFY
+    assert judge(0x7801) == NOTIFY
     assert {judge(request) for request in (uapi.KVM_RUN, uapi.KVM_IRQFD, uapi.KVM_HAS_DEVICE_ATTR, 0x5401)} == {ALLOW}
 
 
@@ -151,6 +163,43 @@ def test_reads_and_writes_where_a_register_may_be(
     verdict: Verdict, call: str, size: int, offset: int, expected: int
 ) -> None:
     assert verdict(call, 3, 0x1000, size, offset) == expected
+
+
+@pytest.mark.parametrize(
+    ("offset", "whence", "expected"),
+    [
+        (0, 0, NOTIFY),
+        (0, 2, NOTIFY),
+        (0, 1, ALLOW),
+        (1, 1, NOTIFY),
+        (1 << 32, 1, NOTIFY),
+        (-1, 1, NOTIFY),
+        (0, 9, NOTIFY),
+    ],
+)
+def test_asking_for_the_position_stays_native(verdict: Verdict, offset: int, whence: int, expected: int) -> None:
+    assert verdict("lseek", 3, offset, whence) == expected
+
+
+@pytest.mark.parametrize(("command", "expected"), [(0, ALLOW), (1, ALLOW), (2, ALLOW), (3, NOTIFY), (4, ALLOW)])
+def test_of_fcntl_only_f_getfl_is_trapped(verdict: Verdict, command: int, expected: int) -> None:
+    assert verdict("fcntl", 3, command, 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "fd", "expected"),
+    [
+        (0x01, 3, NOTIFY),  # MAP_SHARED
+        (0x02, 3, NOTIFY),  # MAP_PRIVATE
+        (0x03, 0, NOTIFY),  # MAP_SHARED_VALIDATE
+        (0x01, -1, ALLOW),
+        (0x01, 0xFFFFFFFF, ALLOW),
+        (0x22, 3, ALLOW),  # MAP_ANONYMOUS
+        (0x802, 3, ALLOW),  # MAP_DENYWRITE: the dynamic linker
+    ],
+)
+def test_mappings_of_files_are_trapped(verdict: Verdict, flags: int, fd: int, expected: int) -> None:
+    assert verdict("mmap", 0, 4096, 3, flags, fd, 0) == expected
 
 
 def test_what_is_not_asked_for_is_not_trapped(machine: Architecture) -> None:

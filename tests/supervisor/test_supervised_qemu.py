@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -165,6 +166,23 @@ def test_edu_realizes_by_vfio_pci(control: str, command: list[str]) -> None:
         deadline = time.monotonic() + SECONDS
         while "1234:11e8" not in qemu.do("info pci").lower():  # the firmware has to find it first
             assert time.monotonic() < deadline
+        qemu.quit()
+
+
+def test_qemu_reaches_mapped_registers_as_the_device_has_them(control: str) -> None:
+    """Its firmware maps the BAR; what the monitor reads there goes through the mapping, not through pread."""
+    machine = [X86_64, "-M", "q35", "-accel", "tcg", "-m", "64", *QUIET, "-device", "pcie-root-port,id=rp0"]
+    device = "vfio-pci,host=0000:00:01.0,bus=rp0"
+    with Qemu(control, *machine, "-device", device, options=("--machine", "edu")) as qemu:
+        deadline = time.monotonic() + SECONDS
+        said = ""
+        while "0x010000ed" not in said:  # the firmware has to place and to enable the BAR first
+            assert time.monotonic() < deadline, said
+            function = qemu.do("info pci").lower().partition("1234:11e8")[2]
+            bar = re.search(r"bar0: 32 bit memory at 0x([0-9a-f]+)", function)
+            said = qemu.do(f"xp /1wx 0x{bar[1]}") if bar else ""
+        # Only an access of the right width is answered; a copy would show the same to all.
+        assert "0xff" in qemu.do(f"xp /1bx 0x{bar[1]}")  # type: ignore[index]
         qemu.quit()
 
 

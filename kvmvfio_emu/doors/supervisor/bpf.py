@@ -10,15 +10,19 @@ from collections.abc import Iterable
 
 from kvmvfio_emu.doors.supervisor.syscalls import Architecture
 
-_LD_ABS, _JEQ, _JGE, _JGT, _AND, _RET = 0x20, 0x15, 0x35, 0x25, 0x54, 0x06
+_LD_ABS, _JEQ, _JGE, _JGT, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x25, 0x45, 0x54, 0x06
 _NUMBER, _ARCH = 0, 4
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _X32_BIT = 0x40000000
 
-#: The type bytes of KVM's and VFIO's ioctls (iommufd shares VFIO's), and the byte that holds them.
-_KVM_TYPE = 0xAE00
-_TYPES, _TYPE_MASK = (_KVM_TYPE, 0x3B00), 0xFF00
+#: The byte of a request that holds its type; KVM's; and the terminal's and socket's, which every program uses often.
+_TYPE_MASK, _KVM_TYPE, _TERMINAL_TYPE = 0xFF00, 0xAE00, 0x5400
 _AT_EMPTY_PATH = 0x1000
+_F_GETFL = 3
+_SEEK_CUR = 1
+_NO_FD = 0xFFFFFFFF
+#: Mappings that are none of a file of ours: anonymous ones, and (MAP_DENYWRITE) the dynamic linker's.
+_OTHER_MAPPINGS = 0x20 | 0x800
 #: pread and pwrite of more than this below `_REGION` stay native: bulk file I/O, never a register access.
 _REGISTER_BYTES = 4096
 #: The first file offset beyond region 0 of a VFIO device, as the high word of the argument: 1 << 40.
@@ -68,8 +72,9 @@ class _Program:
 def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[int] | None = None) -> bytes:
     """The filter that notifies of the calls ``trapped`` (by name; what the machine has not is left out).
 
-    ioctl only with a type byte of KVM or VFIO (of KVM only ``kvm_requests``, if they are given), newfstatat only of a
-    path, pread and pwrite only where a register may be. Calls of a foreign architecture (32-bit, x32) stay native.
+    ioctl but for the terminal's (of KVM's only ``kvm_requests``, if they are given), newfstatat only of a path, pread
+    and pwrite only where a register may be, fcntl only F_GETFL, lseek unless it only asks for the position, mmap only
+    of files. Calls of a foreign architecture (32-bit, x32) stay native.
     """
     wanted = [name for name in trapped if name in machine.numbers]
     program = _Program()
@@ -77,27 +82,43 @@ def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[
     program.jump(_JEQ, machine.audit, 0, "allow")
     program.load(_NUMBER)
     program.jump(_JGE, _X32_BIT, "allow")
-    special = {"ioctl": "ioctl", "newfstatat": "newfstatat", **dict.fromkeys(_ACCESS, "access")}
+    special = {name: name for name in ("ioctl", "newfstatat", "fcntl", "lseek", "mmap")}
+    special.update(dict.fromkeys(_ACCESS, "access"))
     for name in wanted:
         program.jump(_JEQ, machine.numbers[name], special.get(name, "notify"))
     program.give(_ALLOW)
 
     program.label("ioctl")
     program.low(1)
-    types: tuple[int, ...] = _TYPES
-    if kvm_requests is not None:
-        types = tuple(number for number in _TYPES if number != _KVM_TYPE)
-        for request in kvm_requests:
-            program.jump(_JEQ, request, "notify")
+    for request in kvm_requests or ():
+        program.jump(_JEQ, request, "notify")
     program.mask(_TYPE_MASK)
-    for number in types:
-        program.jump(_JEQ, number, "notify")
-    program.give(_ALLOW)
+    if kvm_requests is not None:
+        program.jump(_JEQ, _KVM_TYPE, "allow")
+    program.jump(_JEQ, _TERMINAL_TYPE, "allow", "notify")
 
     program.label("newfstatat")
     program.low(3)
     program.mask(_AT_EMPTY_PATH)
     program.jump(_JEQ, _AT_EMPTY_PATH, "allow", "notify")
+
+    program.label("fcntl")
+    program.low(1)
+    program.jump(_JEQ, _F_GETFL, "notify", "allow")
+
+    program.label("lseek")
+    program.low(2)
+    program.jump(_JEQ, _SEEK_CUR, 0, "notify")
+    program.low(1)
+    program.jump(_JEQ, 0, 0, "notify")
+    program.high(1)
+    program.jump(_JEQ, 0, "allow", "notify")
+
+    program.label("mmap")
+    program.low(4)
+    program.jump(_JEQ, _NO_FD, "allow")
+    program.low(3)
+    program.jump(_JSET, _OTHER_MAPPINGS, "allow", "notify")
 
     program.label("access")
     program.high(3)

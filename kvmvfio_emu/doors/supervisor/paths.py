@@ -84,7 +84,7 @@ class PathCalls:
                 raise OSError(errno.ENOTDIR, "a device node is no directory")
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise OSError(errno.EEXIST, "the device node exists")
-            return NewFd(self._descriptors.install(self._host.open(virtual)), cloexec)
+            return NewFd(self._descriptors.install(self._host.open(virtual), flags), cloexec)
         self._check_exists(virtual)
         if not flags & _O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & _CREATES):
             status = os.stat(self._vfs.mirror(virtual))  # ENOENT comes first

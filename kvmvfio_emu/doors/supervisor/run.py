@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.descriptors import Descriptors
 from kvmvfio_emu.doors.supervisor import bpf
 from kvmvfio_emu.doors.supervisor.calls import DescriptorCalls
+from kvmvfio_emu.doors.supervisor.fileops import FileOperations
 from kvmvfio_emu.doors.supervisor.hybrid import REQUESTS, RealKvm
 from kvmvfio_emu.doors.supervisor.launcher import Launcher, Program, Refused
 from kvmvfio_emu.doors.supervisor.loop import Loop
@@ -20,6 +23,9 @@ from kvmvfio_emu.doors.supervisor.syscalls import architecture
 from kvmvfio_emu.doors.supervisor.vfs import Vfs
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.doors.supervisor.tracer import Tracer
 
 _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
 
@@ -36,10 +42,13 @@ class Supervisor:
         self._real_kvm = RealKvm() if real_kvm else None
         if real_kvm:
             del host.nodes["/dev/kvm"]  # the name leads to the real one
-        self.descriptors = Descriptors(host.poller, host.inodes)
+        self.descriptors = Descriptors(host.poller, host.inodes, native=True)
         self.vfs = Vfs(host)
         paths = PathCalls(host, self.descriptors, self.vfs)
-        self._calls = {**DescriptorCalls(self._real_kvm).handlers, **paths.handlers}
+        # A guest of the real KVM reaches mapped registers by itself: for it they have to be memory.
+        self._files = FileOperations(os.uname().machine, None if real_kvm else self._new_tracer)
+        self._calls = {**DescriptorCalls(self._real_kvm).handlers, **self._files.handlers, **paths.handlers}
+        self._loop: Loop | None = None
         self.killable = True  #: the host has WAIT_KILLABLE_RECV
         self._program: Program | None = None
 
@@ -55,7 +64,8 @@ class Supervisor:
         code = bpf.build(machine, self._calls, None if self._real_kvm is None else REQUESTS)
         self._program, listener = self._launch(Launcher(machine.seccomp, code, path, argv))
         listening = Listener(listener)
-        return Loop(self.host, self.descriptors, listening, machine.numbers, self._calls, killable=self.killable)
+        self._loop = Loop(self.host, self.descriptors, listening, machine.numbers, self._calls, killable=self.killable)
+        return self._loop
 
     def serve(self, loop: Loop) -> int:
         """Let the program run; returns when it and all its children are gone, with its exit status."""
@@ -64,6 +74,8 @@ class Supervisor:
         program.go()
         with _signals_to(program):
             loop.serve()
+            if self._files.tracer is not None:
+                self._files.tracer.finish()
             status = program.wait()
         # The listener hangs up before the last files are closed; a process that was waited for has closed them.
         self.descriptors.drain()
@@ -83,6 +95,13 @@ class Supervisor:
             self._program.close()
         self.vfs.close()
         self.descriptors.close()
+
+    def _new_tracer(self) -> Tracer:
+        # Here: most programs map no registers, and start faster without it.
+        from kvmvfio_emu.doors.supervisor.tracer import Tracer, instruction_set
+
+        assert self._loop is not None
+        return Tracer(self.host, instruction_set(), self._loop.watch, self._loop.unwatch)
 
     def _launch(self, launcher: Launcher) -> tuple[Program, int]:
         try:

@@ -91,16 +91,17 @@ class TargetTask(Task):
     def fdget(self, fd: int) -> File | None:
         """As `Task`."""
         file = self.fget(fd)
-        if file is None and self._is_path(fd):
+        if file is None and self.description_flags(fd) & os.O_PATH:
             raise KernelError(errno.EBADF, f"descriptor {fd} is only a path (O_PATH)")
         return file
 
-    def _is_path(self, fd: int) -> bool:
-        """Whether the descriptor was opened with O_PATH, so that it is no open file to the kernel."""
+    def description_flags(self, fd: int) -> int:
+        """The flags of an open file description, as F_GETFL has them on a kernel without ours between. EBADF."""
         info = os.open(f"fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
         with os.fdopen(info, "rb", buffering=0) as file:
             lines = file.read(4096).splitlines()
-        return any(line.startswith(b"flags:") and int(line.split()[1], 8) & os.O_PATH for line in lines)
+        flags = next(line.partition(b":")[2] for line in lines if line.startswith(b"flags:"))
+        return int(flags, 8) & ~os.O_CLOEXEC
 
     def eventfd(self, fd: int) -> EventFd:
         """As `Task`."""

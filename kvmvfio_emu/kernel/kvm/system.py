@@ -31,6 +31,7 @@ class KvmFile(File):
     kind = "kvm"
     link = "/dev/kvm"
     unknown_errno = errno.EINVAL
+    seekable = True
 
     def __init__(self, kvm: Kvm) -> None:
         super().__init__(kvm.host)

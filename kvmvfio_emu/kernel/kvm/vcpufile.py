@@ -24,6 +24,7 @@ class VcpuFile(File):
 
     kind = "vcpu"
     unknown_errno = errno.EINVAL
+    seekable = True
 
     def __init__(self, vcpu: Vcpu) -> None:
         super().__init__(vcpu.host)

@@ -29,6 +29,7 @@ class VmFile(File):
     kind = "vm"
     link = "anon_inode:kvm-vm"
     unknown_errno = errno.EINVAL
+    seekable = True
     attributes = (AttrGroup("KVM_ARM_VM_SMCCC_CTRL", ("KVM_ARM_VM_SMCCC_FILTER",)),)
 
     def __init__(self, vm: Vm) -> None:

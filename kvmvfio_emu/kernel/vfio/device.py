@@ -239,16 +239,35 @@ class VfioDeviceFile(File):
             raise KernelError(errno.EINVAL, "GET and SET exclude each other")
         raise KernelError(errno.ENOTTY, f"{self.device.name} has no such feature")
 
+    @property
+    def mapped_memory(self) -> int:
+        """As `File`."""
+        assert self.window.fd is not None
+        return self.window.fd
+
+    def trap_mappings(self) -> None:
+        """As `File`."""
+        self.window.trapped = True
+
+    @property
+    def traps_mappings(self) -> bool:
+        """As `File`."""
+        return self.window.trapped
+
+    def show_mappings(self) -> None:
+        """As `File`."""
+        self.window.show(self.map_size)
+
     def attach_backing(self, fd: int) -> None:
-        """The door's memfd behind this file's descriptors, ``map_size`` bytes; the file closes it."""
+        """The door's memfd behind this file's descriptors, ``map_size`` bytes (or none); the file closes it."""
         self.window.attach(fd)
 
     def mapped_read(self, offset: int, size: int) -> int:
-        """A guest loads through a mapping of this file; the access lies inside the mapped pages."""
+        """A load through a mapping of this file; the access lies inside the mapped pages."""
         return self.device.access_read(offset >> REGION_SHIFT, offset & OFFSET_MASK, size)
 
     def mapped_write(self, offset: int, size: int, value: int) -> None:
-        """A guest stores through a mapping of this file."""
+        """A store through a mapping of this file."""
         self.device.access_write(offset >> REGION_SHIFT, offset & OFFSET_MASK, size, value)
 
     def abandon(self) -> None:

@@ -1,13 +1,13 @@
 """What a mapping of a device file shows: in Linux the device's own pages, here a view kept up to date.
 
 A store through a mapping is noticed when the kernel is next entered, and only if it changed the word that the
-client could read there. That is enough for registers that read as they were written; whoever needs each access
-to take effect at once uses read and write on the file, or a guest.
+client could read there. That is enough for registers that read as they were written. A door that can bring each
+access to us needs no such view.
 """
 
 from __future__ import annotations
 
-from os import close, pread, pwrite  # bound here: not what `Kernel.installed` may put in their place
+from os import close, ftruncate, pread, pwrite  # bound here: not what `Kernel.installed` may put in their place
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ class Window:
 
     def __init__(self, device: VfioDevice) -> None:
         self.fd: int | None = None
+        self.trapped = False  #: the door brings each access through a mapping; nothing is shown
         self._device = device
         self._shown: int | None = None  #: the device's generation that the memory shows
+        self._ranges: list[tuple[int, int]] = []  #: what was mapped
         self._pages: dict[int, bytes] = {}  #: offset in the file -> what the client saw there last
 
     def attach(self, fd: int) -> None:
@@ -36,6 +38,9 @@ class Window:
 
     def add(self, offset: int, length: int) -> None:
         """The client maps ``length`` bytes at ``offset`` (whole pages)."""
+        self._ranges.append((offset, length))
+        if self.trapped:
+            return
         fresh = [page for page in range(offset, offset + length, PAGE) if page not in self._pages]
         if not self._pages and fresh:
             self._device.windows.append(self)
@@ -45,6 +50,15 @@ class Window:
             self._pages[page] = bytes(PAGE)
         self._shown = None
         self.pull()
+
+    def show(self, size: int) -> None:
+        """The door brings no accesses (any more): have memory, ``size`` bytes, for what was mapped and will be."""
+        if self.fd is not None:
+            ftruncate(self.fd, size)
+        self.trapped = False
+        ranges, self._ranges = self._ranges, []
+        for offset, length in ranges:
+            self.add(offset, length)
 
     def push(self) -> None:
         """Give the registers what the client stored in memory, in address order."""

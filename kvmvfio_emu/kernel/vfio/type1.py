@@ -9,7 +9,9 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.iopgtable import MSI_WINDOW, IoMapping, IoPageTable
+from kvmvfio_emu.kernel.registers import bus_read, bus_write
 from kvmvfio_emu.kernel.task import UserPtr
+from kvmvfio_emu.kernel.usercopy import UserMemory
 from kvmvfio_emu.kernel.vfio import dirty
 
 if TYPE_CHECKING:
@@ -133,6 +135,14 @@ class Type1(IoPageTable[IoMapping]):
     def iova_ranges(self) -> list[tuple[int, int]]:
         """The IOVA that may be mapped, as (first, last)."""
         return [(0, MSI_WINDOW.start - 1), (MSI_WINDOW.stop, self.aperture - 1)]
+
+    # -- Dma: unlike iommufd, type1 also maps the registers of other devices --------------------------
+
+    def _load(self, mm: UserMemory, address: int, size: int) -> bytes:
+        return bus_read(self.host, mm, address, size)
+
+    def _store(self, mm: UserMemory, address: int, data: bytes) -> None:
+        bus_write(self.host, mm, address, data)
 
     # -- inside ------------------------------------------------------------------------------------
 

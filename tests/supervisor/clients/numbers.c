@@ -18,6 +18,11 @@ int main(void)
     SHOW(symlink);
 #endif
     SHOW(ioctl);
+    SHOW(lseek);
+    SHOW(fcntl);
+    SHOW(mmap);
+    SHOW(ftruncate);
+    SHOW(fallocate);
     SHOW(pread64);
     SHOW(pwrite64);
     SHOW(openat);
