@@ -266,7 +266,7 @@ def test_vcpus_fill_regions_in_order(client: Client) -> None:
     assert machine.model.vgic.cpus[3].frames == UNSET
 
 
-# -- number of interrupts, initialisation, KVM_RUN ----------------------------------------------------------------------
+# -- number of interrupts, initialisation, KVM_RUN --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 32, 63, 65, 80, 1020, 1024, 2048])

@@ -58,7 +58,7 @@ class ArmArch(Arch):
         if number == uapi.KVM_CAP_MSI_DEVID and answer:
             if vm is None:
                 raise KernelError(errno.EINVAL, "only a virtual machine has messages")
-            return int(bool(vm.lpis.its))
+            return int(vm.lpis.possible)
         return answer
 
     def check_new_vcpu(self, number: int) -> None:

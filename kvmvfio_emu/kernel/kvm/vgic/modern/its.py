@@ -73,10 +73,10 @@ class Its:
         self.vm = vm
         self.base = UNDEFINED_ADDRESS
         self.enabled = False
-        self.revision = 0  #: of the tables' layout
         self.cbaser = self.cwriter = self.creadr = 0
         self.device_table = _initial(gicv3.GITS_BASER_TYPE_DEVICE)
         self.collection_table = _initial(gicv3.GITS_BASER_TYPE_COLLECTION)
+        self.set_revision(0)
         self.devices: dict[int, Device] = {}
         self.collections: dict[int, Collection] = {}
         #: Translations in use: they are found again without a look at the tables.
@@ -108,7 +108,10 @@ class Its:
     # -- devices, translations, collections ---------------------------------------------------------------------------
 
     def new_device(self, number: int, itt: int, event_bits: int) -> Device:
-        """Map device id ``number``."""
+        """Map device id ``number``, in the place of what was mapped there."""
+        old = self.devices.get(number)
+        if old is not None:
+            self.free_device(old)
         device = self.devices[number] = Device(number, itt, event_bits)
         return device
 

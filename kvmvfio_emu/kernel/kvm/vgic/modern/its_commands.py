@@ -126,13 +126,13 @@ def _mapd(its: Its, command: Command) -> None:
     event_bits = command.field(1, 0, 5) + 1
     if command.valid and event_bits > its_tables.ID_BITS:
         raise Unmapped(f"device {command.device:#x} with {event_bits} bits of event ids")
+    if command.valid:
+        its.new_device(command.device, command.field(2, 8, 44) << 8, event_bits)
+        return
     old = its.devices.get(command.device)
     if old is not None:
         its.free_device(old)
-    if command.valid:
-        its.new_device(command.device, command.field(2, 8, 44) << 8, event_bits)
-    else:
-        its_tables.clear(its, address)
+    its_tables.clear(its, address)
 
 
 def _mapc(its: Its, command: Command) -> None:

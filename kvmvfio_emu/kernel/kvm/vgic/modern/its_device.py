@@ -58,6 +58,10 @@ class ItsDevice(KvmDevice):
         self.its.free_collections()
         self.vm.lpis.remove_its(self.its)
 
+    def check(self) -> None:
+        """Raise AssertionError when translations and LPIs contradict each other."""
+        self.vm.lpis.check()
+
     def has_encoded(self, row: AttrGroup, attr: Any) -> bool:
         """ITS_REGS: ENXIO no register there; EINVAL misaligned."""
         _register(attr.attr)

@@ -7,7 +7,7 @@ second; KVM keeps its state outside of the tables and writes them only when it i
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.hw import gicv3
@@ -89,26 +89,30 @@ def save(its: Its) -> None:
 def _save_devices(its: Its) -> None:
     if not its.device_table & gicv3.GITS_BASER_VALID:
         return
-    numbers = sorted(its.devices)
-    for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+    for number, following in _in_order(its.devices):
         device = its.devices[number]
         address = entry_address(its, its.device_table, number)
         if address is None:
             raise KernelError(errno.EINVAL, f"the device table has no place for device {number:#x}")
         _save_translations(its, device)
-        distance = 0 if following is None else min(following - number, _DTE_NEXT_MAX)
+        distance = min(following - number, _DTE_NEXT_MAX)
         itt = (device.itt >> 8) << _DTE_ITT_SHIFT
         _write(its, address, _VALID | distance << _DTE_NEXT_SHIFT | itt | device.event_bits - 1)
 
 
+def _in_order(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Each number with the next one, the last with itself: no distance to go."""
+    ordered = sorted(numbers)
+    return zip(ordered, [*ordered[1:], *ordered[-1:]], strict=True)
+
+
 def _save_translations(its: Its, device: Device) -> None:
-    events = sorted(device.translations)
-    for event, following in zip(events, [*events[1:], None], strict=True):
+    for event, following in _in_order(device.translations):
         translation = device.translations[event]
         if translation.collection is None:
             # The kernel follows a null pointer here; a guest that unmapped the collection must not end the model.
             raise KernelError(errno.EINVAL, f"event {event} of device {device.number:#x} has no collection")
-        distance = 0 if following is None else min(following - event, _ITE_NEXT_MAX)
+        distance = min(following - event, _ITE_NEXT_MAX)
         value = distance << _ITE_NEXT_SHIFT | translation.irq.intid << _ITE_LPI_SHIFT | translation.collection.number
         _write(its, device.itt + event * ENTRY_SIZE, value)
 

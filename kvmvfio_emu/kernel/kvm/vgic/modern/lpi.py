@@ -7,6 +7,7 @@ GICR_PENDBASER, and written back when userspace asks for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -43,16 +44,18 @@ class Lpis:
         self.vm = vm
         self.core: VgicV3 | None = None  #: the virtual machine's interrupt controller, once it is there
         self.its: list[Its] = []
+        self.possible = False  #: there was an ITS, even if it found no descriptor (has_its, msis_require_devid)
         self.propbaser = 0
         self._irqs: dict[int, Lpi] = {}
 
     def add_its(self, its: Its) -> None:
         """A new ITS; it resets GICR_PROPBASER."""
         self.its.append(its)
+        self.possible = True
         self.propbaser = PROPBASER.initial
 
     def remove_its(self, its: Its) -> None:
-        """Undo `add_its`."""
+        """It goes."""
         self.its.remove(its)
 
     @property
@@ -172,6 +175,13 @@ class Lpis:
             byte = read_guest(self.vm, address, 1)[0]
             if bool(byte & bit) != irq.pending_latch:
                 write_guest(self.vm, address, bytes([byte ^ bit]))
+
+    def check(self) -> None:
+        """Raise AssertionError when the ITSs and the LPIs contradict each other."""
+        mapped = Counter(one.irq for its in self.its for one in its.translations())
+        for irq in self:
+            assert irq.events == mapped[irq], f"{irq} counts {irq.events} events, the ITSs map {mapped[irq]}"
+        assert all(self.get(irq.intid) is irq for irq in mapped), "an event is mapped to an LPI that is not there"
 
 
 def _pending_place(cpu: VgicCpuV3, intid: int) -> tuple[int, int]:

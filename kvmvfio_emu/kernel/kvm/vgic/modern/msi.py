@@ -45,7 +45,7 @@ def send_cached(vm: Vm, message: Message) -> bool:
 
 
 def _its(vm: Vm, message: Message) -> tuple[Its, int]:
-    if vm.lpis.core is None or not vm.lpis.its:
+    if vm.lpis.core is None or not vm.lpis.possible:
         raise KernelError(errno.ENODEV, "the virtual machine has no ITS")
     if message.device is None:
         raise KernelError(errno.EINVAL, "an ITS needs the device id of a message")

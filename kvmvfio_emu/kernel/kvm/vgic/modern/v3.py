@@ -84,7 +84,7 @@ class VgicV3(VgicCore):
     @property
     def has_its(self) -> bool:
         """Whether there are LPIs."""
-        return bool(self.vm.lpis.its)
+        return self.vm.lpis.possible
 
     def destroy(self) -> None:
         """No frame has an address any more."""
