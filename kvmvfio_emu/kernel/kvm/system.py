@@ -36,6 +36,7 @@ class KvmFile(File):
     def __init__(self, kvm: Kvm) -> None:
         super().__init__(kvm.host)
         self.kvm = kvm
+        self._capabilities, self._own_capabilities = kvm.capabilities, kvm.arch.own_capabilities
 
     @ioctl(uapi.KVM_GET_API_VERSION)
     def get_api_version(self, arg: UserPtr) -> int:
@@ -46,7 +47,9 @@ class KvmFile(File):
     @ioctl(uapi.KVM_CHECK_EXTENSION, value=True)
     def check_extension(self, arg: int) -> int:
         """The answer of the profile; 0 for what it does not know."""
-        return self.kvm.arch.capability(self.kvm, arg, None)
+        if arg in self._own_capabilities:
+            return self.kvm.arch.capability(self.kvm, arg, None)
+        return self._capabilities.get(arg, 0)
 
     @ioctl(uapi.KVM_GET_VCPU_MMAP_SIZE)
     def get_vcpu_mmap_size(self, arg: UserPtr) -> int:

@@ -36,6 +36,7 @@ class VmFile(File):
         super().__init__(vm.host)
         self.vm = vm
         self.owner = vm.mm
+        self._capabilities, self._own_capabilities = vm.kvm.capabilities, vm.arch.own_capabilities
         vm.get(self)
 
     def release(self) -> None:
@@ -53,7 +54,9 @@ class VmFile(File):
     @ioctl(uapi.KVM_CHECK_EXTENSION, value=True)
     def check_extension(self, arg: int) -> int:
         """As on /dev/kvm (KVM_CAP_CHECK_EXTENSION_VM), but for what depends on the virtual machine."""
-        return self.vm.kvm.arch.capability(self.vm.kvm, arg, self.vm)
+        if arg in self._own_capabilities:
+            return self.vm.arch.capability(self.vm.kvm, arg, self.vm)
+        return self._capabilities.get(arg, 0)
 
     @ioctl(uapi.KVM_ENABLE_CAP, "struct kvm_enable_cap", when="KVM_CAP_ENABLE_CAP_VM")
     def enable_cap(self, cap: Any) -> int:

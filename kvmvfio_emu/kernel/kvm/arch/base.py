@@ -37,6 +37,9 @@ class Arch(ABC):
     def phys_bits(cls, kvm: Kvm, machine_type: int) -> int:
         """How many bits guest physical addresses have, for the argument of KVM_CREATE_VM. EINVAL."""
 
+    #: Capabilities that `capability` looks at; all others are the profile's to answer.
+    own_capabilities: ClassVar[frozenset[int]] = frozenset()
+
     @classmethod
     def capability(cls, kvm: Kvm, number: int, vm: Vm | None) -> int:
         """KVM_CHECK_EXTENSION on /dev/kvm (``vm`` None) or on a virtual machine."""

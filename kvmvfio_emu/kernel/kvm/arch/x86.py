@@ -60,6 +60,7 @@ class X86Arch(Arch):
     chips = (_PIC_PINS, _PIC_PINS, IOAPIC_PINS)
     beyond_errno = errno.EINVAL
     vcpus_start_ready = True
+    own_capabilities = frozenset({uapi.KVM_CAP_X2APIC_API})
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm)
