@@ -31,7 +31,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--profile", default=profiles.DEFAULT, help=f"kernel that answers: {', '.join(profiles.names())}"
     )
-    parser.add_argument("--machine", default=DEFAULT_MACHINE, help="board, by name or path")
+    parser.add_argument("--machine", help=f"board, by name or path (default: the profile's, or {DEFAULT_MACHINE})")
     parser.add_argument("--gic", choices=["v2", "v3"], help="the host's interrupt controller (default: the board's)")
     parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the board's guest)")
     parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")

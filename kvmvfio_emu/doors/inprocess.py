@@ -24,7 +24,7 @@ from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.guest.base import GuestProgram
 from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.devices import Device
-from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot
+from kvmvfio_emu.kernel.boot import boot
 from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
 from kvmvfio_emu.kernel.file import VALUE_REQUESTS, File
 from kvmvfio_emu.kernel.host import Host
@@ -56,8 +56,8 @@ class Kernel(AbstractContextManager["Kernel"]):
     """An emulated kernel with the calls of `os`, `fcntl` and `mmap`.
 
     ``profile``: which kernel answers (a name from `profiles.names()` or a `Profile`); ``machine``: the board it runs
-    on (a name, a path to a TOML file, or a `Board`); ``models``: device classes of your own, by name; ``gic``: another
-    interrupt controller than the board's, 2 or 3.
+    on (a name, a path to a TOML file, or a `Board`; by default the profile's); ``models``: device classes of your own,
+    by name; ``gic``: another interrupt controller than the board's, 2 or 3.
 
     Paths and descriptors that are not emulated go to the real kernel. Errors are `OSError` with the kernel's errno; the
     clause that was broken is a note on it. Not thread-safe: one kernel, one thread, one process.
@@ -66,7 +66,7 @@ class Kernel(AbstractContextManager["Kernel"]):
     def __init__(
         self,
         profile: str | Profile = profiles.DEFAULT,
-        machine: str | Board = DEFAULT_MACHINE,
+        machine: str | Board | None = None,
         models: Mapping[str, type[Device]] | None = None,
         gic: int | None = None,
     ) -> None:

@@ -26,18 +26,21 @@ DEFAULT_MACHINE = "calxeda-midway"
 
 def boot(
     profile: str | Profile = profiles.DEFAULT,
-    machine: str | Board = DEFAULT_MACHINE,
+    machine: str | Board | None = None,
     models: Mapping[str, type[Device]] | None = None,
     gic: int | None = None,
 ) -> Host:
     """A kernel that has just booted.
 
-    ``profile`` and ``machine`` are names (a board may also be a path to a TOML file) or ready objects;
+    ``profile`` and ``machine`` are names (a board may also be a path to a TOML file) or ready objects; without a
+    ``machine`` it is the profile's, or `DEFAULT_MACHINE`;
     ``models`` adds device models by name; ``gic`` is the version of the machine's interrupt controller (2 or 3)
     if it is not to be the board's. KvmVfioEmuError when a name or a board is no good.
     """
     if isinstance(profile, str):
         profile = profiles.load(profile)
+    if machine is None:
+        machine = profile.machine or DEFAULT_MACHINE
     board = boards.load(machine) if isinstance(machine, str) else machine
     if gic is not None:
         board = replace(board, gic_version=gic)

@@ -41,6 +41,10 @@ class Task(ABC):
     def fget(self, fd: int) -> File | None:
         """The open file behind ``fd`` (any Python int); None when it is open but not one of ours. EBADF."""
 
+    def fdget(self, fd: int) -> File | None:
+        """As `fget`, for what a call's argument names: also EBADF for a descriptor that is only a path (O_PATH)."""
+        return self.fget(fd)
+
     @abstractmethod
     def eventfd(self, fd: int) -> EventFd:
         """The eventfd behind ``fd``, with a reference for the caller (`EventFd.put` drops it).

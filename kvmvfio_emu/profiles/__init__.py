@@ -27,6 +27,8 @@ class Profile(KvmDifferences, VgicDifferences, VfioDifferences, PciDifferences):
     name: str
     summary: str
     arch: str = "arm64"
+    #: The board that goes with it where nobody chooses one; "" for the default one.
+    machine: str = ""
     #: KVM_CHECK_EXTENSION: capability name -> answer; what is not listed answers 0.
     capabilities: dict[str, int] = field(default_factory=dict)
 
@@ -61,7 +63,9 @@ def _read(name: str) -> dict[str, Any]:
         own = tomllib.load(file)
     base = own.pop("base", None)
     data = _read(base) if base else {}
-    capabilities = {**data.get("capabilities", {}), **own.get("capabilities", {})}
+    # Another architecture has its own capabilities; all else is common to both.
+    inherited = data.get("capabilities", {}) if own.get("arch", data.get("arch")) == data.get("arch") else {}
+    capabilities = {**inherited, **own.get("capabilities", {})}
     data = {**data, **own, "name": name, "capabilities": capabilities}
     unknown = set(data) - {f.name for f in fields(Profile)}
     if unknown:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def holds(condition: str, profile: object) -> bool:
     """Whether ``profile`` meets ``condition``.
 
     A condition is words between blanks, all of which must hold: ``field`` (its value is true, or not empty),
-    ``!field``, ``field=value``, ``field!=value``. The empty one always holds. AttributeError: no such field.
+    ``!field``, ``field=value``, ``field!=value``. The empty one always holds. A field is one of the profile, or the
+    name of a capability, KVM_CAP_*. AttributeError: no such field.
     """
     return all(_word_holds(word, profile) for word in condition.split())
 
@@ -15,5 +18,9 @@ def holds(condition: str, profile: object) -> bool:
 def _word_holds(word: str, profile: object) -> bool:
     name, equals, value = word.partition("=")
     if equals:
-        return (str(getattr(profile, name.removesuffix("!"))) == value) is not name.endswith("!")
-    return bool(getattr(profile, word.removeprefix("!"))) is not word.startswith("!")
+        return (str(_value(name.removesuffix("!"), profile)) == value) is not name.endswith("!")
+    return bool(_value(word.removeprefix("!"), profile)) is not word.startswith("!")
+
+
+def _value(name: str, profile: Any) -> object:
+    return profile.capability(name) if name.startswith("KVM_CAP_") else getattr(profile, name)

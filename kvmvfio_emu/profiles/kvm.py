@@ -79,3 +79,83 @@ class KvmDifferences:
         "KVM_DEV_VFIO_GROUP_ADD wants a group with a container and an IOMMU.",
         since="until 5.18",
     )
+    irqfd_exclusive: bool = differs(
+        False,
+        "An eventfd can have one irqfd on the whole host (else one in each virtual machine).",
+        since="6.17",
+    )
+    one_reg: bool = differs(
+        False,
+        "vCPUs show registers to KVM_GET_ONE_REG and KVM_GET_REG_LIST. (Real kernels always had them; the older "
+        "profiles model none.)",
+    )
+    demux_all_caches: bool = differs(
+        False,
+        "There is a CCSIDR register for each of 14 caches, and it can be written (else for those that the CPU has).",
+        since="6.3",
+    )
+    invariant_registers: tuple[str, ...] = differs(
+        ("MIDR_EL1", "REVIDR_EL1", "CLIDR_EL1", "AIDR_EL1", "CTR_EL0"),
+        "System registers that show the host's value and come first in KVM_GET_REG_LIST.",
+    )
+    unhidden_registers: tuple[str, ...] = differs(
+        (),
+        "System registers that KVM_GET_REG_LIST names although this host's CPU has not got them.",
+        since="6.4 to 6.12",
+    )
+    ptimer_registers: bool = differs(
+        False,
+        "The physical timer's registers can be read and written as the virtual one's.",
+        since="6.4",
+    )
+    timer_interrupts: int = differs(
+        2,
+        "How many timers of a vCPU have an interrupt attribute: 2, or 4 with those of a nested hypervisor.",
+        since="6.4",
+    )
+    timer_interrupts_per_vm: bool = differs(
+        False,
+        "The interrupts of the timers are set for all vCPUs of a virtual machine, before any has run.",
+        since="6.4",
+    )
+    vcpu_features_per_vm: bool = differs(
+        False,
+        "All vCPUs of a virtual machine have the same features, and POWER_OFF is no lasting one of them: a further "
+        "KVM_ARM_VCPU_INIT may differ in it.",
+        since="6.4",
+    )
+    vcpu_features_fixed: bool = differs(
+        False,
+        "A further KVM_ARM_VCPU_INIT needs the features of the first (else it may change them).",
+        since="4.8",
+    )
+    vm_attributes: bool = differs(
+        False,
+        "The virtual machine's own descriptor has device attributes (the filter of SMCCC calls).",
+        since="6.4",
+    )
+    counter_offset: bool = differs(
+        False,
+        "KVM_ARM_SET_COUNTER_OFFSET works.",
+        since="6.4",
+    )
+    memory_region2: bool = differs(
+        False,
+        "KVM_SET_USER_MEMORY_REGION2 works.",
+        since="6.8",
+    )
+    vcpu_id_truncated: bool = differs(
+        True,
+        "KVM_CREATE_VCPU looks at the lower 32 bits of the id only.",
+        since="until 6.10",
+    )
+    ioeventfd_fast_flag: bool = differs(
+        False,
+        "KVM_IOEVENTFD takes the flag of the kernel's own fast doorbells (bit 4), which means nothing.",
+        since="4.4",
+    )
+    vcpu_events_need_init: bool = differs(
+        False,
+        "KVM_GET_VCPU_EVENTS and KVM_SET_VCPU_EVENTS before KVM_ARM_VCPU_INIT are ENOEXEC.",
+        since="6.18 and the stable kernels of its time",
+    )

@@ -88,6 +88,13 @@ class TargetTask(Task):
             raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
         return self._host.inodes.get((status.st_dev, status.st_ino))
 
+    def fdget(self, fd: int) -> File | None:
+        """As `Task`."""
+        file = self.fget(fd)
+        if file is None and self.description_flags(fd) & os.O_PATH:
+            raise KernelError(errno.EBADF, f"descriptor {fd} is only a path (O_PATH)")
+        return file
+
     def description_flags(self, fd: int) -> int:
         """The flags of an open file description, as F_GETFL has them on a kernel without ours between. EBADF."""
         info = os.open(f"fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)

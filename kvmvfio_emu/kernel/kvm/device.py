@@ -39,6 +39,11 @@ class KvmDevice:
     def destroy(self) -> None:
         """Give everything back."""
 
+    @property
+    def ends_with_file(self) -> bool:
+        """Whether its descriptor's last close ends it (kvm_device_ops.release), not only the virtual machine's end."""
+        return False
+
     def set_attr(self, attr: Any) -> int:
         """KVM_SET_DEVICE_ATTR with a ``struct kvm_device_attr``."""
         raise KernelError(errno.EPERM, f"{self.name} has no attribute to set")
@@ -99,5 +104,9 @@ class DeviceFile(File):
         return self.device.has_attr(attr)
 
     def release(self) -> None:
-        """Only the reference to the virtual machine goes (3.17); later kernels destroy some devices here."""
-        self.device.vm.put(self)
+        """The reference to the virtual machine goes, and before it some devices do."""
+        vm = self.device.vm
+        if self.device.ends_with_file:
+            vm.devices.remove(self.device)
+            self.device.destroy()
+        vm.put(self)

@@ -12,6 +12,7 @@ from kvmvfio_emu.kernel.eventfd import EventFd
 from kvmvfio_emu.kernel.task import Task
 
 _LENGTHS = (0, 1, 2, 4, 8)
+_FAST_MMIO = 1 << 4  #: counted among the flags, without a name for userspace
 
 
 @dataclass(slots=True)
@@ -43,13 +44,17 @@ class IoBus:
     def __init__(self) -> None:
         self._doorbells: list[IoEventFd] = []
 
-    def control(self, args: Any, task: Task) -> None:
-        """KVM_IOEVENTFD. EINVAL bad length, wrap or flags; EBADF, EINVAL the eventfd; EEXIST; ENOENT at DEASSIGN."""
+    def control(self, args: Any, task: Task, *, fast_flag: bool = False) -> None:
+        """KVM_IOEVENTFD. EINVAL bad length, wrap or flags; EBADF, EINVAL the eventfd; EEXIST; ENOENT at DEASSIGN.
+
+        ``fast_flag``: the kernel lets its own flag for fast doorbells pass.
+        """
         known = (
             uapi.KVM_IOEVENTFD_FLAG_DATAMATCH
             | uapi.KVM_IOEVENTFD_FLAG_PIO
             | uapi.KVM_IOEVENTFD_FLAG_DEASSIGN
             | uapi.KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY
+            | (_FAST_MMIO if fast_flag else 0)
         )
         space = args.flags & (uapi.KVM_IOEVENTFD_FLAG_PIO | uapi.KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY)
         datamatch = int(args.datamatch) if args.flags & uapi.KVM_IOEVENTFD_FLAG_DATAMATCH else None

@@ -116,11 +116,9 @@ class Irqfds:
             self.assign(args.fd, args.gsi, resample)
 
     def assign(self, fd: int, gsi: int, resample: int | None) -> None:
-        """Tie eventfd ``fd`` to ``gsi``, which is not checked. EAGAIN before the VGIC is ready (where the profile
-        says so), EBADF, EINVAL not an eventfd, EBUSY the eventfd is tied already in this virtual machine."""
-        vgic = self.vm.vgic
-        if self.vm.host.profile.irqfd_needs_init and (vgic is None or not vgic.ready):
-            raise KernelError(errno.EAGAIN, "the VGIC is not initialised")
+        """Tie eventfd ``fd`` to ``gsi``, which is not checked. As `Arch.check_irqfd`; EBADF, EINVAL not an eventfd,
+        EBUSY the eventfd is tied already, in this virtual machine or (where the profile says so) in any."""
+        self.vm.arch.check_irqfd(resample is not None)
         task = self.vm.host.current
         eventfd = task.eventfd(fd)
         try:
@@ -129,9 +127,10 @@ class Irqfds:
             eventfd.put()
             raise
         irqfd = Irqfd(self.vm, gsi, eventfd, resamplefd)
-        if any(other.eventfd is eventfd for other in self.active):
+        vms = self.vm.kvm.vms if self.vm.host.profile.irqfd_exclusive else [self.vm]
+        if any(other.eventfd is eventfd for vm in vms for other in vm.irqfds.active):
             irqfd.put()
-            raise KernelError(errno.EBUSY, "the eventfd has an irqfd in this virtual machine")
+            raise KernelError(errno.EBUSY, "the eventfd has an irqfd already")
         if resamplefd is not None:
             irqfd.resampler = self.resamplers.get(gsi) or self.resamplers.setdefault(gsi, Resampler(self.vm, gsi))
             irqfd.resampler.irqfds.append(irqfd)

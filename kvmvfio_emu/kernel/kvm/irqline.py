@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.arch.base import Arch
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
@@ -20,12 +21,13 @@ _VCPU_SHIFT, _VCPU_MASK = uapi.KVM_ARM_IRQ_VCPU_SHIFT, uapi.KVM_ARM_IRQ_VCPU_MAS
 _NUM_MASK = uapi.KVM_ARM_IRQ_NUM_MASK
 
 
-def drive_line(vm: Vm, irq: int, level: bool) -> None:
-    """Drive the input named by ``irq``: bits 24-31 type, 16-23 vCPU, 0-15 number.
+def drive_line(arch: Arch, level: Any) -> None:
+    """Drive the input named by a ``struct kvm_irq_level``: bits 24-31 type, 16-23 vCPU, 0-15 number.
 
     CPU: the IRQ or FIQ input of a vCPU, only without an in-kernel controller (ENXIO). SPI, PPI: an input of the
     in-kernel controller (ENXIO without). EINVAL for a vCPU or number that does not exist, or another type.
     """
+    vm, irq, high = arch.vm, level.irq, bool(level.level)
     kind = irq >> _TYPE_SHIFT
     index = irq >> _VCPU_SHIFT & _VCPU_MASK
     if kind > _TYPE_MASK and vm.host.profile.capability("KVM_CAP_ARM_IRQ_LINE_LAYOUT_2"):
@@ -39,21 +41,21 @@ def drive_line(vm: Vm, irq: int, level: bool) -> None:
             raise KernelError(errno.EINVAL, f"{number} is no shared peripheral interrupt")
         if vm.host.trace.listening:
             vm.host.trace.remember(vm.history(number))
-        vgic.inject(0, number, level)
+        vgic.inject(0, number, high)
     elif kind == _PPI:
         vgic = vm.require_vgic()
         vcpu = _vcpu(vm, index)
         if not _FIRST_PPI <= number < _FIRST_SPI:
             raise KernelError(errno.EINVAL, f"{number} is no private peripheral interrupt")
         vm.host.trace.remember(vm.history(number))
-        vgic.inject(vcpu.index, number, level)
+        vgic.inject(vcpu.index, number, high)
     elif kind == _CPU:
         if vm.vgic is not None:
             raise KernelError(errno.ENXIO, "the vCPU's inputs belong to the in-kernel interrupt controller")
         vcpu = _vcpu(vm, index)
         if number > uapi.KVM_ARM_IRQ_CPU_FIQ:
             raise KernelError(errno.EINVAL, f"a vCPU has no input {number}")
-        vcpu.set_input(number, level)
+        vcpu.set_input(number, high)
     else:
         raise KernelError(errno.EINVAL, f"no interrupt type {kind}")
 

@@ -10,10 +10,11 @@ from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.file import File
+    from kvmvfio_emu.kernel.task import Task
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
-#: Guest physical addresses have 40 bits on the machines of this age (stage-2 tables).
+#: Guest physical addresses have 40 bits unless KVM_CREATE_VM was asked for another size (stage-2 tables).
 PHYS_BITS = 40
 #: The end of user addresses, as access_ok sees it.
 USER_END = 1 << 47
@@ -34,12 +35,26 @@ class Slot(NamedTuple):
         """Guest writes exit as MMIO."""
         return bool(self.flags & uapi.KVM_MEM_READONLY)
 
+    @property
+    def logs_dirty(self) -> bool:
+        """The pages that the guest writes are noted."""
+        return bool(self.flags & uapi.KVM_MEM_LOG_DIRTY_PAGES)
+
+    @property
+    def pages(self) -> int:
+        """Its size in pages."""
+        return self.size >> PAGE_SHIFT
+
 
 class Memory:
     """The slots of one virtual machine. A refused change leaves them as they were."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, phys_bits: int = PHYS_BITS, beyond: int = errno.EFAULT) -> None:
+        self.phys_bits = phys_bits
+        #: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, as enabled: reading the log leaves it, a new log starts all dirty.
+        self.manual_protect = self.initially_set = False
         self._limit = slots
+        self._beyond = beyond  #: the errno for memory beyond `phys_bits`
         self._slots: dict[int, Slot] = {}
         self._dirty: dict[int, set[int]] = {}
         #: Guest page -> what device the user mapped there, if any: the stage-2 table, forgotten with every change.
@@ -65,14 +80,21 @@ class Memory:
             return
         if old is not None:
             self._check_change(old, new)
-        if new.gpa + new.size > 1 << PHYS_BITS:
-            raise KernelError(errno.EFAULT, f"guest memory beyond the {PHYS_BITS}-bit physical space")
         if old is None or old.gpa != new.gpa:
             for other in self._slots.values():
                 overlaps = other.gpa < new.gpa + new.size and new.gpa < other.gpa + other.size
                 if other.number != new.number and overlaps:
                     raise KernelError(errno.EEXIST, f"slot {new.number} overlaps slot {other.number}")
+        if new.gpa + new.size > 1 << self.phys_bits:
+            raise KernelError(self._beyond, f"guest memory beyond the {self.phys_bits}-bit physical space")
         self._slots[new.number] = new
+        self._start_log(old, new)
+
+    def _start_log(self, old: Slot | None, new: Slot) -> None:
+        if not new.logs_dirty:
+            self._dirty.pop(new.number, None)
+        elif self.initially_set and (old is None or not old.logs_dirty):
+            self._dirty[new.number] = set(range(new.pages))
 
     def _check_arguments(self, new: Slot) -> None:
         def need(condition: bool, reason: str) -> None:
@@ -105,17 +127,53 @@ class Memory:
                 return slot
         return None
 
+    # -- the dirty log ----------------------------------------------------------------------------------------
+
     def mark_dirty(self, slot: Slot, gpa: int) -> None:
         """The guest wrote to ``gpa`` in ``slot``."""
-        if slot.flags & uapi.KVM_MEM_LOG_DIRTY_PAGES:
+        if slot.logs_dirty:
             self._dirty.setdefault(slot.number, set()).add(gpa - slot.gpa >> PAGE_SHIFT)
 
-    def take_dirty(self, slot: Slot) -> bytes:
-        """The bitmap of pages written since the last call, whole 64-bit words, one bit a page."""
-        bitmap = bytearray(-(-(slot.size >> PAGE_SHIFT) // 64) * 8)
-        for page in self._dirty.pop(slot.number, ()):
+    def _logged(self, number: int) -> Slot:
+        """EINVAL no such number, ENOENT no slot there or one that does not log."""
+        if number >= self._limit:
+            raise KernelError(errno.EINVAL, f"slot {number}: there are {self._limit}")
+        slot = self._slots.get(number)
+        if slot is None or not slot.logs_dirty:
+            raise KernelError(errno.ENOENT, f"slot {number} does not log dirty pages")
+        return slot
+
+    def read_log(self, number: int) -> bytes:
+        """KVM_GET_DIRTY_LOG: the bitmap of pages written, whole 64-bit words, one bit a page. EINVAL, ENOENT.
+
+        The log starts anew, unless the user clears it by hand.
+        """
+        slot = self._logged(number)
+        bitmap = bytearray(-(-slot.pages // 64) * 8)
+        for page in self._dirty.get(number, ()):
             bitmap[page >> 3] |= 1 << (page & 7)
+        if not self.manual_protect:
+            self._dirty.pop(number, None)
         return bytes(bitmap)
+
+    def clear_log(self, log: Any, task: Task) -> None:
+        """KVM_CLEAR_DIRTY_LOG with a ``struct kvm_clear_dirty_log``: forget those pages whose bits are set.
+
+        EINVAL no such slot number, not whole words of pages (but for the slot's last), or pages beyond its end; ENOENT;
+        EFAULT.
+        """
+        first, count = int(log.first_page), int(log.num_pages)
+        if log.slot < self._limit and first % 64:
+            raise KernelError(errno.EINVAL, f"the first page, {first}, does not start a word of the bitmap")
+        slot = self._logged(log.slot)
+        rest = slot.pages - first
+        if rest < 0 or count > rest or (count < rest and count % 64):
+            raise KernelError(errno.EINVAL, f"{count} pages from {first} of {slot.pages}: beyond, or no whole words")
+        pointer = int(uapi.ffi.cast("uintptr_t", log.dirty_bitmap))
+        bitmap = int.from_bytes(task.copy_from_user(pointer, -(-count // 64) * 8), "little")
+        dirty = self._dirty.get(slot.number)
+        if dirty is not None:
+            dirty -= {page for page in dirty if 0 <= page - first < count and bitmap >> (page - first) & 1}
 
     def clear(self) -> None:
         """Drop all slots: the virtual machine goes away."""

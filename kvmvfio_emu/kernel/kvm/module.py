@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.host import Host
+from kvmvfio_emu.kernel.kvm.arch import Arch, arch_of
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.system import KvmFile
 from kvmvfio_emu.kernel.kvm.vfio import KvmVfio
@@ -19,9 +20,6 @@ from kvmvfio_emu.kernel.kvm.vgic.v2 import VgicV2Device as BitmapVgicV2Device
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vm import Vm
 
-#: KVM_RUN's shared pages: struct kvm_run, then the coalesced MMIO ring.
-PAGE = 4096
-RUN_PAGES = 2 * PAGE
 #: Every type of device that some kernel has on some machine.
 DEVICE_TYPES: tuple[type[KvmDevice], ...] = (KvmVfio, BitmapVgicV2Device, VgicV2Device, VgicV3Device, ItsDevice)
 
@@ -38,10 +36,12 @@ class Kvm:
         self.vcpu_ids: int = answers.get("KVM_CAP_MAX_VCPUS", 1)
         self.max_vcpus = min(self.vcpu_ids, self.vgics.max_vcpus or self.vcpu_ids)
         for name in ("KVM_CAP_MAX_VCPUS", "KVM_CAP_MAX_VCPU_ID"):
-            if name in answers:
+            if name in answers and self.vgics.max_vcpus:
                 answers[name] = self.max_vcpus
         answers["KVM_CAP_NR_VCPUS"] = host.machine.board.cpus
         self.capabilities = {getattr(uapi, name): value for name, value in answers.items() if value}
+        #: The architecture's part, of which each virtual machine gets one.
+        self.arch: type[Arch] = arch_of(host.profile.arch)
         gic = host.machine.board.gic_version
         self.device_types: dict[int, type[KvmDevice]] = {
             getattr(uapi, kind.type_name): kind

@@ -120,10 +120,12 @@ class RunCall:
             return 0
         exits = 0
         while True:
-            while vcpu.blocked or vcpu.powered_off:
+            while vcpu.blocked or vcpu.powered_off or (vcpu.suspended and not vcpu.runnable):
                 yield Turn.BLOCKED
                 if self._signalled():
                     raise self._interrupted()
+            if vcpu.suspended:
+                return self._system_event(uapi.KVM_SYSTEM_EVENT_WAKEUP)
             cause = yield from self._stay_in_guest()
             if isinstance(cause, Exit) and self._handle(cause):
                 return 0
@@ -146,6 +148,7 @@ class RunCall:
             host.trace.step(("exit", id(vcpu)), _exit_event(cause), vcpu=vcpu.index)
         else:
             host.event(_exit_event(cause), vcpu=vcpu.index)
+        vcpu.exits["exits"] += 1
         self._leave_guest()
         return cause
 
@@ -200,16 +203,26 @@ class RunCall:
         """The exit's own business; True when KVM_RUN returns to userspace."""
         vcpu = self.vcpu
         if isinstance(cause, Wfi):
+            vcpu.exits["wfi_exit_stat"] += 1
             vcpu.blocked = not vcpu.runnable
             return False
         if isinstance(cause, Mmio):
-            return self._handle_mmio(cause)
+            to_user = self._handle_mmio(cause)
+            vcpu.exits["mmio_exit_user" if to_user else "mmio_exit_kernel"] += 1
+            return to_user
         assert isinstance(cause, PowerOff)
-        vcpu.powered_off = True
-        vcpu.run.exit_reason = uapi.KVM_EXIT_SYSTEM_EVENT
-        vcpu.run.system_event.type = uapi.KVM_SYSTEM_EVENT_SHUTDOWN
-        vcpu.run.system_event.flags = 0
+        vcpu.exits["hvc_exit_stat"] += 1
+        vcpu.mp_state = uapi.KVM_MP_STATE_STOPPED
+        self._system_event(uapi.KVM_SYSTEM_EVENT_SHUTDOWN)
         return True
+
+    def _system_event(self, kind: int) -> int:
+        """Tell userspace of something that concerns the whole virtual machine."""
+        run = self.vcpu.run
+        run.exit_reason = uapi.KVM_EXIT_SYSTEM_EVENT
+        run.system_event.type = kind
+        run.system_event.flags = 0
+        return 0
 
     def _handle_mmio(self, access: Mmio) -> bool:
         vcpu = self.vcpu
@@ -221,6 +234,9 @@ class RunCall:
                 program.complete(loaded)
                 return False
         if access.value is not None and vcpu.vm.bus.write(access.address, access.size, access.value):
+            program.complete(0)
+            return False
+        if access.value is not None and vcpu.vm.coalesced.take(vcpu, access.address, access.size, access.value):
             program.complete(0)
             return False
         run = vcpu.run

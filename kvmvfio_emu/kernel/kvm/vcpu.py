@@ -1,22 +1,31 @@
-"""A vCPU: its registers that the model has, its interrupt inputs, and how others wake or interrupt it (kvm_vcpu)."""
+"""A vCPU: its state, its interrupt inputs, and how others wake or interrupt it (kvm_vcpu)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.gich import VirtualInterface
 from kvmvfio_emu.hw.ich import IchInterface
 from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
+from kvmvfio_emu.kernel.kvm.vcpuattr import VcpuAttributes
 from kvmvfio_emu.kernel.lib.shared import map_shared
 
 if TYPE_CHECKING:
     from kvmvfio_emu.guest.base import GuestProgram, Mmio
     from kvmvfio_emu.kernel.host import Host
+    from kvmvfio_emu.kernel.kvm.registers import RegisterFile
     from kvmvfio_emu.kernel.kvm.run import RunCall
     from kvmvfio_emu.kernel.kvm.vm import Vm
+    from kvmvfio_emu.profiles import Profile
 
-RUN_SIZE = 2 * 4096
+_PAGE = 4096
+
+
+def run_size(profile: Profile) -> int:
+    """Bytes that a vCPU shares with userspace: ``struct kvm_run``, x86's port data, the ring of coalesced writes."""
+    return _PAGE * (1 + profile.capability("KVM_CAP_COALESCED_MMIO"))
 
 
 class Vcpu:
@@ -36,8 +45,15 @@ class Vcpu:
         self.interface.pmr = self.interface.bpr = self.interface.abpr = 0
         self.bus = VcpuBus(self)
         self.program: GuestProgram | None = vm.host.guest_program(number)
-        self.initialized = False  #: KVM_ARM_VCPU_INIT was called
-        self.powered_off = False
+        self.initialized = vm.arch.vcpus_start_ready  #: KVM_ARM_VCPU_INIT was called
+        self.features = 0  #: of KVM_ARM_VCPU_INIT, bits, without POWER_OFF
+        self.requested = 0  #: the same with POWER_OFF, also those of calls that failed, where the profile keeps them
+        self.registers: RegisterFile | None = None
+        self.mp_state = uapi.KVM_MP_STATE_RUNNABLE
+        self.serror_pending = False  #: KVM_SET_VCPU_EVENTS
+        self.guest_debug = 0  #: KVM_SET_GUEST_DEBUG's control word
+        self.attributes = VcpuAttributes(self)
+        self.exits: Counter[str] = Counter()  #: how often it left the guest, by the names of its statistics
         self.has_run = False
         self.calls: list[RunCall] = []  #: KVM_RUNs: the one in progress, then those that wait for it
         self.in_guest = False  #: loaded on its CPU, executing guest code
@@ -46,13 +62,16 @@ class Vcpu:
         self.inputs = 0  #: IRQ (bit 0) and FIQ (bit 1) inputs, without an in-kernel controller
         self.signal_mask: int | None = None  #: of KVM_SET_SIGNAL_MASK
         self.mmio: Mmio | None = None  #: the access that the last exit left to userspace
-        self.run: Any = uapi.ffi.new("struct kvm_run *")  #: until there is a descriptor, with memory of its own
+        self._own_pages = uapi.ffi.new(
+            "char[]", run_size(vm.host.profile)
+        )  #: until there is a descriptor, to share memory with
+        self.run: Any = uapi.ffi.cast("struct kvm_run *", self._own_pages)
 
     # -- the shared run page ----------------------------------------------------------------------------------
 
     def attach_run_page(self, fd: int) -> None:
-        """Share `RUN_SIZE` bytes of memfd ``fd`` with userspace."""
-        self.run = map_shared(fd, RUN_SIZE, "struct kvm_run *")
+        """Share `run_size` bytes of memfd ``fd`` with userspace."""
+        self.run = map_shared(fd, run_size(self.host.profile), "struct kvm_run *")
 
     # -- being told ---------------------------------------------------------------------------------------------
 
@@ -89,6 +108,16 @@ class Vcpu:
         if bool(self.inputs & bit) != level:
             self.inputs ^= bit
             self.kick()
+
+    @property
+    def powered_off(self) -> bool:
+        """It does not run until somebody makes it runnable."""
+        return self.mp_state == uapi.KVM_MP_STATE_STOPPED
+
+    @property
+    def suspended(self) -> bool:
+        """It does not run until it has an interrupt to take."""
+        return self.mp_state == uapi.KVM_MP_STATE_SUSPENDED
 
     @property
     def irq_asserted(self) -> bool:

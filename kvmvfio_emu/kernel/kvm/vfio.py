@@ -24,7 +24,7 @@ _FORWARD = ("KVM_DEV_VFIO_DEVICE_FORWARD_IRQ", "KVM_DEV_VFIO_DEVICE_UNFORWARD_IR
 
 
 class KvmVfio(KvmDevice):
-    """KVM_DEV_TYPE_VFIO. One a virtual machine; it lives until the virtual machine goes."""
+    """KVM_DEV_TYPE_VFIO. One a virtual machine; it lives until the virtual machine goes, or its own descriptor."""
 
     name = "kvm-vfio"
     type_name = "KVM_DEV_TYPE_VFIO"
@@ -36,8 +36,8 @@ class KvmVfio(KvmDevice):
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm)
-        #: (file, group) of every group that was added.
-        self.groups: list[tuple[File, external.VfioGroup]] = []
+        #: (file, group) of every group that was added; of what is held as an open file only, the group is None.
+        self.groups: list[tuple[File, external.VfioGroup | None]] = []
         self.forward: ForwardControl | None = forward_control(vm)
 
     def create(self) -> None:
@@ -49,12 +49,17 @@ class KvmVfio(KvmDevice):
         """Interrupts before groups: a forwarded one holds its device, and so its group."""
         if self.forward is not None:
             self.forward.cleanup()
-        for _, group in self.groups:
-            external.group_put_external_user(group)
+        for file, group in self.groups:
+            _let_go(file, group)
         self.groups.clear()
 
+    @property
+    def ends_with_file(self) -> bool:
+        """As the profile says."""
+        return self.host.profile.device_release
+
     def has_attr(self, attr: Any) -> int:
-        """GROUP: ADD, DEL. DEVICE: as the profile's forward control; ENXIO where there is none."""
+        """GROUP (or FILE): ADD, DEL. DEVICE: as the profile's forward control; ENXIO where there is none."""
         if self.declared(attr).number == uapi.KVM_DEV_VFIO_DEVICE and self.forward is None:
             raise KernelError(errno.ENXIO, "the host's interrupt controller does not forward")
         return 0
@@ -67,7 +72,7 @@ class KvmVfio(KvmDevice):
             self.forward.control(attr.attr, attr.addr)
             return 0
         fd = int.from_bytes(self.host.current.copy_from_user(attr.addr, 4), "little", signed=True)
-        file = self.host.current.fget(fd)
+        file = self.host.current.fdget(fd)
         if attr.attr == uapi.KVM_DEV_VFIO_GROUP_ADD:
             self._add(file)
         else:
@@ -80,14 +85,27 @@ class KvmVfio(KvmDevice):
             raise KernelError(errno.EINVAL, "VFIO is not loaded")
 
     def _add(self, file: File | None) -> None:
-        """EINVAL not a group, or one without container and IOMMU; EEXIST added already."""
+        """EINVAL neither a group nor (on newer kernels) a device; on older ones a group without container and IOMMU.
+        EEXIST added already: the same group then, the same open file now."""
         self._require_vfio()
+        if not self.host.profile.group_add_needs_iommu:
+            self._add_file(file)
+            return
         group = external.group_get_external_user(file)
         if any(held is group for _, held in self.groups):
             external.group_put_external_user(group)
             raise KernelError(errno.EEXIST, "the group was added already")
         assert file is not None
         self.groups.append((file, group))
+
+    def _add_file(self, file: File | None) -> None:
+        if file is None or not external.file_is_valid(file):
+            raise KernelError(errno.EINVAL, "neither a VFIO group nor a VFIO device")
+        if any(held is file for held, _ in self.groups):
+            raise KernelError(errno.EEXIST, "the file was added already")
+        file.get()
+        self.groups.append((file, None))
+        external.file_set_kvm(file, self.vm)
 
     def _delete(self, file: File | None) -> None:
         """ENOENT not added; before the fix of 2017 EINVAL for what is not a usable group."""
@@ -98,7 +116,7 @@ class KvmVfio(KvmDevice):
         for entry in self.groups:
             if entry[0] is file:
                 self.groups.remove(entry)
-                external.group_put_external_user(entry[1])
+                _let_go(*entry)
                 return
         raise KernelError(errno.ENOENT, "the group was not added")
 
@@ -106,3 +124,11 @@ class KvmVfio(KvmDevice):
         """Raise AssertionError when the state contradicts itself."""
         if self.forward is not None:
             self.forward.check()
+
+
+def _let_go(file: File, group: external.VfioGroup | None) -> None:
+    if group is not None:
+        external.group_put_external_user(group)
+    else:
+        external.file_set_kvm(file, None)
+        file.put()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import NOBODY, File
+from kvmvfio_emu.kernel.kvm.coalesced import CoalescedMmio
 from kvmvfio_emu.kernel.kvm.ioeventfd import IoBus
 from kvmvfio_emu.kernel.kvm.irqfd import Irqfds
 from kvmvfio_emu.kernel.kvm.memory import Memory
@@ -25,18 +26,21 @@ if TYPE_CHECKING:
 class Vm:
     """``struct kvm``. Held by its own descriptor and by those of its vCPUs and devices; the last one destroys it."""
 
-    def __init__(self, kvm: Kvm, mm: UserMemory) -> None:
+    def __init__(self, kvm: Kvm, mm: UserMemory, machine_type: int = 0) -> None:
         self.kvm = kvm
         self.host = kvm.host
         self.mm = mm
+        phys_bits = kvm.arch.phys_bits(kvm, machine_type)
         self.vcpus: list[Vcpu] = []
         self.devices: list[KvmDevice] = []
-        self.memory = Memory(kvm.host.profile.capability("KVM_CAP_NR_MEMSLOTS"))
+        self.memory = Memory(kvm.host.profile.capability("KVM_CAP_NR_MEMSLOTS"), phys_bits, kvm.arch.beyond_errno)
         self.bus = IoBus()
-        self.routing = Routing()
+        self.coalesced = CoalescedMmio()
+        self.routing = Routing(kvm.arch.chips)
         self.irqfds = Irqfds(self)
         self.vgic: Vgic | None = None
         self.lpis = Lpis(self)
+        self.arch = kvm.arch(self)
         #: Told when the guest completes a level interrupt: gsi -> listeners (kvm_irq_ack_notifier).
         self.ack_notifiers: dict[int, list[Callable[[], None]]] = {}
         #: Its own descriptors' files, its vCPUs' and its devices': what holds it.
@@ -80,19 +84,24 @@ class Vm:
 
     # -- interrupts --------------------------------------------------------------------------------------------
 
-    def set_irq(self, gsi: int, level: bool) -> None:
-        """Drive guest interrupt line ``gsi``; what the VGIC refuses is lost silently. Models kvm_set_irq."""
-        trace = self.host.trace
-        before = trace.begin("set_irq", gsi=gsi, level=int(level))
-        try:
-            pin = self.routing.pin(gsi)
-            if pin is not None and self.vgic is not None:
-                trace.remember(self.history(pin + 32))
-                self.vgic.inject(0, pin + 32, level)
-        except KernelError as refused:
-            self.host.event("irq_lost", gsi=gsi, reason=refused.reason)
-        finally:
-            trace.end(before)
+    def set_irq(self, gsi: int, level: bool) -> int:
+        """Drive what ``gsi`` leads to. Models kvm_set_irq.
+
+        Below zero: it led nowhere, or everywhere it led lost it; 0: merged with one that waits; else to how many it
+        went.
+        """
+        before = self.host.trace.begin("set_irq", gsi=gsi, level=int(level))
+        status = -1
+        for target in self.routing.targets(gsi):
+            try:
+                result = self.arch.drive(target, level)
+            except KernelError as refused:
+                self.host.event("irq_lost", gsi=gsi, reason=refused.reason)
+                continue
+            if result >= 0:
+                status = result + max(status, 0)
+        self.host.trace.end(before)
+        return status
 
     def history(self, intid: int) -> tuple[str, int, int]:
         """The key under which the trace keeps the last step of guest interrupt ``intid``."""
@@ -103,14 +112,12 @@ class Vm:
 
         Models kvm_arch_set_irq_inatomic. What it raises nobody lowers: a level-sensitive interrupt stays high.
         """
-        if self.vgic is None or not self.vgic.ready or self.routing.pin(gsi) is None:
-            return False
-        self.set_irq(gsi, True)
-        return True
+        targets = self.routing.targets(gsi)
+        return len(targets) == 1 and self.arch.raise_now(targets[0], gsi)
 
     def notify_acked(self, pin: int) -> None:
-        """The guest completed the interrupt of ``pin``; models kvm_notify_acked_irq."""
-        gsi = self.routing.gsi(pin)
+        """The guest completed the interrupt of ``pin`` of the VGIC; models kvm_notify_acked_irq."""
+        gsi = self.routing.gsi(0, pin)
         if gsi is None:
             return
         before = self.host.trace.resume(self.host.trace.origin(self.history(pin + 32)))

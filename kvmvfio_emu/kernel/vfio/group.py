@@ -188,7 +188,7 @@ class GroupFile(File):
         fd, group, profile = int(pointer[0]), self.group, self.host.profile
         if not profile.set_container_fd_first and (fd < 0 or group.container_users):
             raise KernelError(errno.EINVAL, f"{fd} is no descriptor, or {group.path} has a container already")
-        file = self.host.current.fget(fd)
+        file = self.host.current.fdget(fd)
         if group.container_users or group.iommufd is not None:
             raise KernelError(errno.EINVAL, f"{group.path} is in a container already")
         if file is not None and file.kind == "iommufd":

@@ -9,7 +9,6 @@ import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kvmvfio_emu.kernel.errors import KernelError
-from kvmvfio_emu.kernel.kvm.memory import PHYS_BITS
 from kvmvfio_emu.kernel.kvm.vgic.api import PRIVATE, UNDEFINED_ADDRESS
 from kvmvfio_emu.kernel.kvm.vgic.modern import aplist
 from kvmvfio_emu.kernel.kvm.vgic.modern.cpu import VgicCpu
@@ -32,7 +31,7 @@ def check_iorange(vm: Vm, current: int, address: int, alignment: int, size: int)
         raise KernelError(errno.EINVAL, f"address {address:#x} is not aligned to {alignment:#x}")
     if address + size >= 1 << 64:
         raise KernelError(errno.EINVAL, f"a frame of {size:#x} bytes at {address:#x} wraps")
-    end = 1 << PHYS_BITS
+    end = 1 << vm.memory.phys_bits
     if address + size > end:
         raise KernelError(errno.E2BIG, f"a frame of {size:#x} bytes at {address:#x} is beyond {end:#x}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.vgic.api import UNDEFINED_ADDRESS
@@ -11,16 +11,9 @@ from kvmvfio_emu.kernel.kvm.vgic.modern import its_mmio
 from kvmvfio_emu.kernel.kvm.vgic.modern.its import Unmapped
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.routing import Message
     from kvmvfio_emu.kernel.kvm.vgic.modern.its import Its
     from kvmvfio_emu.kernel.kvm.vm import Vm
-
-
-class Message(NamedTuple):
-    """A write of ``data`` to guest address ``address``; ``device`` is the sender's id, where it says who it is."""
-
-    address: int
-    data: int
-    device: int | None = None
 
 
 def send(vm: Vm, message: Message) -> bool:

@@ -1,0 +1,182 @@
+"""The x86 part of a virtual machine: what can be asked of it without running a guest (arch/x86/kvm/x86.c, irq.c)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, Literal
+
+from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.arch.base import Arch
+from kvmvfio_emu.kernel.kvm.arch.x86_irqchip import IOAPIC_PINS, Irqchip
+from kvmvfio_emu.kernel.kvm.routing import MAX_ROUTES, Message, Pin, Target
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.module import Kvm
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
+    from kvmvfio_emu.kernel.kvm.vm import Vm
+
+_PHYS_BITS = 52
+_PIC_PINS = 8
+_IOAPIC = 2
+_ENABLE_SUPPRESS_EOI_BROADCAST = 1 << 2  #: of KVM_CAP_X2APIC_API; younger than the project's headers
+#: What KVM_ENABLE_CAP takes besides what all architectures have; with those of `_MASKED` only bits of their own answer.
+_SWITCHES = (
+    "KVM_CAP_DISABLE_QUIRKS",
+    "KVM_CAP_X2APIC_API",
+    "KVM_CAP_X86_DISABLE_EXITS",
+    "KVM_CAP_MSR_PLATFORM_INFO",
+    "KVM_CAP_EXCEPTION_PAYLOAD",
+    "KVM_CAP_X86_USER_SPACE_MSR",
+    "KVM_CAP_X86_BUS_LOCK_EXIT",
+    "KVM_CAP_EXIT_HYPERCALL",
+    "KVM_CAP_EXIT_ON_EMULATION_FAILURE",
+    "KVM_CAP_DISABLE_QUIRKS2",
+    "KVM_CAP_X86_TRIPLE_FAULT_EVENT",
+    "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES",
+)
+_MASKED = (
+    "KVM_CAP_X2APIC_API",
+    "KVM_CAP_X86_DISABLE_EXITS",
+    "KVM_CAP_X86_BUS_LOCK_EXIT",
+    "KVM_CAP_EXIT_HYPERCALL",
+    "KVM_CAP_DISABLE_QUIRKS2",
+)
+_WITHOUT_APIC = (uapi.KVM_MP_STATE_RUNNABLE,)
+_WITH_APIC = (
+    *_WITHOUT_APIC,
+    uapi.KVM_MP_STATE_UNINITIALIZED,
+    uapi.KVM_MP_STATE_INIT_RECEIVED,
+    uapi.KVM_MP_STATE_HALTED,
+    uapi.KVM_MP_STATE_SIPI_RECEIVED,
+    uapi.KVM_MP_STATE_AP_RESET_HOLD,
+)
+
+
+class X86Arch(Arch):
+    """PIC, I/O APIC and local APICs in the kernel ("all"), only local APICs ("split"), or none."""
+
+    unknown_errno = errno.ENOTTY
+    chips = (_PIC_PINS, _PIC_PINS, IOAPIC_PINS)
+    beyond_errno = errno.EINVAL
+    vcpus_start_ready = True
+    own_capabilities = frozenset({uapi.KVM_CAP_X2APIC_API})
+
+    def __init__(self, vm: Vm) -> None:
+        super().__init__(vm)
+        self.mode: Literal["", "all", "split"] = ""
+        self.irqchip = Irqchip()
+        self.enabled: dict[int, int] = {}  #: capability -> the argument that it was enabled with
+        self._ids = self.capability(vm.kvm, uapi.KVM_CAP_MAX_VCPU_ID, vm)
+
+    @classmethod
+    def phys_bits(cls, kvm: Kvm, machine_type: int) -> int:
+        """EINVAL for a type that KVM_CAP_VM_TYPES has no bit for."""
+        types = kvm.capabilities.get(uapi.KVM_CAP_VM_TYPES, 1)
+        if machine_type >= 32 or not types >> machine_type & 1:
+            raise KernelError(errno.EINVAL, f"no machine type {machine_type:#x}")
+        return _PHYS_BITS
+
+    @classmethod
+    def capability(cls, kvm: Kvm, number: int, vm: Vm | None) -> int:
+        """X2APIC_API has one bit less on a virtual machine without in-kernel local APICs."""
+        answer = super().capability(kvm, number, vm)
+        if number == uapi.KVM_CAP_X2APIC_API and vm is not None and not vm.arch.has_irqchip:
+            answer &= ~_ENABLE_SUPPRESS_EOI_BROADCAST
+        return answer
+
+    def check_new_vcpu(self, number: int) -> None:
+        """EINVAL beyond the highest id, which KVM_CAP_MAX_VCPU_ID can lower, or no more vCPUs."""
+        most = self.vm.kvm.max_vcpus
+        if number >= self._ids or len(self.vm.vcpus) >= most:
+            raise KernelError(errno.EINVAL, f"vCPU id {number}: below {self._ids}, and there can be {most}")
+
+    def set_mp_state(self, vcpu: Vcpu, state: int) -> None:
+        """Only RUNNABLE without an in-kernel local APIC."""
+        if state not in (_WITH_APIC if self.mode else _WITHOUT_APIC):
+            raise KernelError(errno.EINVAL, f"MP state {state}, with interrupt controllers {self.mode or 'none'!r}")
+        vcpu.mp_state = state
+
+    # -- interrupts -------------------------------------------------------------------------------------------
+
+    @property
+    def has_irqchip(self) -> bool:
+        """Also with local APICs only."""
+        return bool(self.mode)
+
+    @property
+    def can_route(self) -> bool:
+        """Only with an in-kernel interrupt controller."""
+        return bool(self.mode)
+
+    def create_irqchip(self) -> None:
+        """PIC, I/O APIC, and the table that leads gsi 0 to 15 to both. EEXIST, EINVAL there are vCPUs."""
+        self._check_fresh(errno.EINVAL)
+        self.mode = "all"
+        routes: list[tuple[int, Target]] = [(pin, Pin(_IOAPIC, pin)) for pin in range(IOAPIC_PINS)]
+        routes += [(pin, Pin(pin // _PIC_PINS, pin % _PIC_PINS)) for pin in range(2 * _PIC_PINS)]
+        self.vm.routing.install(routes)
+
+    def _check_fresh(self, with_vcpus: int) -> None:
+        if self.mode:
+            raise KernelError(errno.EEXIST, "the virtual machine has interrupt controllers")
+        if self.vm.vcpus:
+            raise KernelError(with_vcpus, "the virtual machine has vCPUs, without local APICs")
+
+    def check_irqfd(self, resample: bool) -> None:
+        """EINVAL without an interrupt controller; a resampling one needs that with the EOIs, the I/O APIC."""
+        if not self.mode or (resample and self.mode != "all"):
+            raise KernelError(errno.EINVAL, f"no irqfd with interrupt controllers {self.mode or 'none'!r}")
+
+    def irq_line(self, level: Any) -> None:
+        """ENXIO without an interrupt controller; else the status says what became of it."""
+        if not self.mode:
+            raise KernelError(errno.ENXIO, "the virtual machine has no in-kernel interrupt controller")
+        level.status = self.vm.set_irq(level.irq, bool(level.level))
+
+    def drive(self, target: Target, level: bool) -> int:
+        """PIC, I/O APIC; a message only when its line rises."""
+        if isinstance(target, Message):
+            return self._deliver() if level else -1
+        if target.chip == _IOAPIC:
+            return self.irqchip.ioapic.set(target.pin, level)
+        return self.irqchip.pics.set(target.chip, target.pin, level)
+
+    def send_message(self, message: Message) -> int:
+        """EPERM when there is nobody to take it."""
+        result = self._deliver()
+        if result < 0:
+            raise KernelError(errno.EPERM, "no local APIC takes the message")
+        return result
+
+    def _deliver(self) -> int:
+        # Local APICs are switched off after reset: they swallow what is sent to them.
+        return 0 if self.vm.vcpus else -1
+
+    # -- capabilities -----------------------------------------------------------------------------------------
+
+    def enable_capability(self, cap: Any) -> None:
+        """EINVAL flags, unknown, or bits that the capability has not; split: EEXIST where `create_irqchip` fails."""
+        argument = int(cap.args[0])
+        name = next((name for name in _SWITCHES if getattr(uapi, name) == cap.cap), None)
+        if cap.flags:
+            raise KernelError(errno.EINVAL, f"flags {cap.flags:#x} of KVM_ENABLE_CAP")
+        if cap.cap == uapi.KVM_CAP_SPLIT_IRQCHIP:
+            if argument > MAX_ROUTES:
+                raise KernelError(errno.EINVAL, f"{argument} pins of a userspace I/O APIC")
+            self._check_fresh(errno.EEXIST)
+            self.mode = "split"
+            self.vm.routing.chips = ()  # gsis lead to messages only
+            self.vm.routing.install(())
+        elif cap.cap == uapi.KVM_CAP_MAX_VCPU_ID:
+            self._limit_ids(argument)
+        elif name is None or (name in _MASKED and argument & ~self.capability(self.vm.kvm, cap.cap, None)):
+            raise KernelError(errno.EINVAL, f"capability {cap.cap} cannot be enabled with {argument:#x}")
+        self.enabled[cap.cap] = argument
+
+    def _limit_ids(self, ids: int) -> None:
+        most = self.capability(self.vm.kvm, uapi.KVM_CAP_MAX_VCPU_ID, None)
+        before = self.enabled.get(uapi.KVM_CAP_MAX_VCPU_ID)
+        if ids > most or self.vm.vcpus or before not in (None, ids):
+            raise KernelError(errno.EINVAL, f"the highest vCPU id cannot be set to {ids}")
+        self._ids = ids or most
