@@ -99,11 +99,11 @@ def main() -> None:
         files = [clients.program, "open", "1500"]
         plain, run_files = clients.seconds(files), clients.seconds([*clients.runner(), "--", *files])
         print(f"each of 1500 opens: {(run_files - run) / 1500 * 1e6:.1f} us / {plain / 1500 * 1e6:.1f} us native")
-        many = [sys.executable, "-c", "import asyncio, json, unittest, email, http.client, xml.dom.minidom, sqlite3"]
+        many = [sys.executable, str(HERE / "many_files.py")]
         plain, run_many = clients.seconds(many), clients.seconds([*clients.runner(), "--", *many])
         ratio = run_many / plain
         print(
-            f"a program that opens many files / native: {run_many:.2f} s / {plain:.2f} s = {ratio:.2f}  (at most 2.5)"
+            f"a program that opens 1500 files / native: {run_many:.2f} s / {plain:.2f} s = {ratio:.2f}  (at most 2.5)"
         )
 
 
