@@ -18,10 +18,12 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import kvmvfio_emu.kernel.boot  # noqa: F401 - imports every kind of file
 from kvmvfio_emu import profiles, uapi
 from kvmvfio_emu.cli.main import parser
 from kvmvfio_emu.kernel.file import File, IoctlDecl
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
+from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
+from kvmvfio_emu.view.offered import file_classes
 
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
 
@@ -90,18 +92,11 @@ def _differences(
 # ---- ioctls --------------------------------------------------------------------------------------------------
 
 
-def _kinds() -> dict[str, type[File]]:
-    """Kind of file -> the most derived class of it."""
-    found: dict[str, type[File]] = {}
-
-    def walk(cls: type[File]) -> None:
-        if cls.ioctls:
-            found[cls.kind] = cls
-        for child in cls.__subclasses__():
-            walk(child)
-
-    walk(File)
-    return {kind: found[kind] for kind in uapi.KINDS if kind in found}
+def _kernels(when: str) -> str:
+    """The profiles that meet a condition, for people; empty when all do."""
+    known = [profiles.load(name) for name in profiles.names()]
+    having = [profile.name for profile in known if profile.offers(when)]
+    return "" if len(having) == len(known) else ", ".join(f"`{name}`" for name in having) or "none"
 
 
 class Ioctls(Written):
@@ -109,9 +104,9 @@ class Ioctls(Written):
 
     def markdown(self) -> str:
         lines: list[str] = []
-        for kind, cls in _kinds().items():
-            unknown = errno.errorcode[cls.unknown_errno]
-            lines += ["", f"## {kind}", "", _docstring(cls), ""]
+        for name, cls in file_classes():
+            kind, unknown = cls.kind, errno.errorcode[cls.unknown_errno]
+            lines += ["", f"## {name}", "", _docstring(cls), ""]
             lines += [f"A number that it does not know is `{unknown}`.", ""]
             for number in sorted(cls.ioctls):
                 lines += self._entry(kind, cls, cls.ioctls[number])
@@ -137,6 +132,10 @@ class Ioctls(Written):
         if decl.argsz:
             errors.add("EINVAL")
             argument += f" `argsz` says how many bytes the caller has; fewer than {decl.minsz} are `EINVAL`."
+        having = _kernels(decl.when)
+        if having:
+            refusal = "unknown" if decl.absent is None else f"`{errno.errorcode[decl.absent]}`"
+            argument += f" Kernels: {having}; to others it is {refusal}."
         codes = ", ".join(f"`{code}`" for code in sorted(errors))
         return [
             "",
@@ -167,6 +166,36 @@ def _docstring(documented: Any) -> str:
     return re.sub(r"^(\d+)\.", r"\1\\.", text)  # else Markdown takes it for a list
 
 
+# ---- device types and attributes -------------------------------------------------------------------------------
+
+
+class Attributes(Written):
+    """Each type of device with its attributes, from the tables that KVM_HAS_DEVICE_ATTR answers from."""
+
+    def markdown(self) -> str:
+        lines: list[str] = []
+        for device in DEVICE_TYPES:
+            needs = [f"a host with a GICv{device.host_gic}"] if device.host_gic else []
+            having = _kernels(device.when)
+            needs += [f"one of the kernels {having}"] if having else []
+            lines += ["", f"## {device.type_name}", "", _docstring(device)]
+            lines += ["", f"It needs {' and '.join(needs)}."] if needs else []
+            lines += self._table(device.attributes)
+        for name, cls in file_classes():
+            rows = getattr(cls, "attributes", ())
+            if rows:
+                lines += ["", f"## Attributes of a {name} file", *self._table(rows)]
+        return "\n".join(lines)
+
+    @staticmethod
+    def _table(rows: Iterable[AttrGroup]) -> list[str]:
+        lines = ["", "| group | attribute | kernels |", "|---|---|---|"]
+        for row in rows:
+            names = ", ".join(f"`{name}`" for name in row.names) or f"the {row.encodes}"
+            lines.append(f"| `{row.group}` = {row.number} | {names} | {_kernels(row.when) or 'all'} |")
+        return lines
+
+
 # ---- the command line ------------------------------------------------------------------------------------------
 
 
@@ -188,5 +217,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("kvmvfio-profiles", Profiles)
     app.add_directive("kvmvfio-ioctls", Ioctls)
+    app.add_directive("kvmvfio-attributes", Attributes)
     app.add_directive("kvmvfio-command-line", CommandLine)
     return {"parallel_read_safe": True}

@@ -1,0 +1,133 @@
+"""What is listed of a kernel is what it answers, no more and no less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from support import Client
+
+from kvmvfio_emu import profiles, uapi
+from kvmvfio_emu.hw import boards
+from kvmvfio_emu.hw.board import Board
+from kvmvfio_emu.kernel.file import File
+from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
+from kvmvfio_emu.view.offered import Change, changes, file_classes, offer
+
+EACH_PROFILE = pytest.mark.parametrize("profile", profiles.names())
+
+
+def board(gic: int = 2) -> Board:
+    return replace(boards.load("oracle-virt"), gic_version=gic)
+
+
+def files(client: Client) -> dict[type[File], int]:
+    """A descriptor of each kind of file that the kernel has; the container has an IOMMU."""
+    vm, container, group = client.vm(), client.container(), client.kernel.open("/dev/vfio/0")
+    client.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(container.to_bytes(4, "little")))
+    client.ioctl(container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
+    opened = [client.kvm, vm, client.vcpu(vm), client.kvm_vfio(vm), container, group]
+    for device in client.host.machine.board.devices:
+        opened.append(client.device(device.name, group if device.group == 0 else None))
+    found = [(client.kernel._descriptors.find(fd), fd) for fd in opened]
+    return {type(file): fd for file, fd in found if file is not None}
+
+
+@EACH_PROFILE
+def test_an_ioctl_is_known_exactly_where_it_is_listed(profile: str, boot: Callable[..., Client]) -> None:
+    client = boot(profile, board())
+    listing = offer(profiles.load(profile))["ioctls"]
+    open_files = files(client)
+    for name, cls in file_classes():
+        for decl in cls.ioctls.values() if cls in open_files else ():
+            if uapi.ioctl_name(decl.number, cls.kind) in listing[name]:
+                continue
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is asserted below
+                client.ioctl(open_files[cls], decl.number, bytearray(4096))
+            assert caught.value.errno == (cls.unknown_errno if decl.absent is None else decl.absent), decl.handler
+            assert any("knows no ioctl" in note or "not built in" in note for note in caught.value.__notes__)
+
+
+@EACH_PROFILE
+@pytest.mark.parametrize("gic", [2, 3])
+def test_a_device_has_exactly_the_named_attributes_that_are_listed(
+    profile: str, gic: int, boot: Callable[..., Client]
+) -> None:
+    client = boot(profile, board(gic))
+    listed = offer(profiles.load(profile))["attributes"]
+    for device_type in DEVICE_TYPES:
+        number = getattr(uapi, device_type.type_name)
+        if number not in client.host.modules["kvm"].device_types:  # type: ignore[attr-defined]
+            continue
+        vm = client.vm()
+        client.vcpu(vm, init=client.host.profile.arch != "x86_64")
+        fd = client.create_device(vm, number)
+        groups = listed[device_type.type_name]
+        by_number = {getattr(uapi, group): names for group, names in groups.items()}
+        for group in range(16):
+            names = by_number.get(group, {})
+            if "*" in names:
+                continue
+            for attr in range(16):
+                if attr in names.values():
+                    client.has(fd, group, attr)
+                else:
+                    client.refused("ENXIO", client.has, fd, group, attr)
+
+
+@EACH_PROFILE
+def test_create_device_tells_of_the_types_that_are_listed(profile: str, boot: Callable[..., Client]) -> None:
+    listed = offer(profiles.load(profile))["devices"]
+    for gic in (2, 3):
+        client = boot(profile, board(gic))
+        vm = client.vm()
+        here = {entry["type"] for entry in listed.values() if entry["host_gic"] in (None, gic)}
+        for number in range(16):
+            arguments = (client.create_device, vm, number, uapi.KVM_CREATE_DEVICE_TEST)
+            if number in here:
+                arguments[0](*arguments[1:])
+            else:
+                client.refused("ENODEV", *arguments)
+
+
+def test_every_condition_names_fields_of_a_profile() -> None:
+    for name in profiles.names():
+        offer(profiles.load(name))  # AttributeError otherwise
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("", True),
+        ("ioeventfd", True),
+        ("!ioeventfd", False),
+        ("irq_routing", False),
+        ("forward_control", True),
+        ("forward_control=assign", True),
+        ("forward_control=forward", False),
+        ("arch!=x86_64", True),
+        ("arch!=arm64", False),
+        ("ioeventfd arch=arm64", True),
+        ("ioeventfd arch=x86_64", False),
+    ],
+)
+def test_conditions(condition: str, expected: bool) -> None:
+    assert profiles.load("rfc-2014").offers(condition) is expected
+
+
+def test_a_condition_on_no_field_is_an_error() -> None:
+    with pytest.raises(AttributeError):
+        profiles.load().offers("no_such_field")
+
+
+def test_the_forward_control_is_on_one_side_only() -> None:
+    found = changes(offer(profiles.load("rfc-2014")), offer(profiles.load("linux-6.1")))
+    item = "KVM_DEV_TYPE_VFIO KVM_DEV_VFIO_DEVICE KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ"
+    assert Change("attributes", item, 1, None) in found
+    assert not [change for change in found if change.item.startswith("KVM_DEV_TYPE_VFIO") and change.right is not None]
+
+
+def test_no_change_between_a_kernel_and_itself() -> None:
+    listing = offer(profiles.load("linux-6.12"))
+    assert changes(listing, listing) == []
