@@ -58,12 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
     profile = arguments.profile or (_HOST_PROFILES.get(platform.machine(), "") if arguments.host else "linux-6.12")
     kind, gic = profiles.load(profile), int(arguments.gic[1:])
     path = arguments.answers or (None if arguments.host else answers.recorded_path(profile, gic))
+    kernel = None if path is None else answers.load(path)
+    sections = [] if kernel is None else _sections(kernel, arguments.section)  # a wrong name is told at once
     entries = known.load(arguments.known or known.REVIEWED, profile, gic)
     with tempfile.TemporaryDirectory(prefix="kvmvfio-emu-probe-") as directory:
         arm = kind.arch == "arm64"
         program = probe.build(Path(directory), arm=arm, system_headers=arguments.host)
-        kernel = answers.load(path) if path is not None else probe.ask_host(program)
-        sections = _sections(kernel, arguments.section)
+        if kernel is None:
+            kernel = probe.ask_host(program)
+            sections = _sections(kernel, arguments.section)
         target = probe.Target(profile, arguments.machine, gic if arm else None)
         ours = probe.ask(program, target, sections)
     if arguments.keep:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kvmvfio_emu.view.offered import Change, Offer
 
 _SECTIONS = ("ioctls", "devices", "attributes", "capabilities", "differences")
+#: With --diff also what the real kernels were recorded to answer differently.
+_ANSWERS = "answers"
 
 
 def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +34,9 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     what.add_argument("--profile", default=profiles.DEFAULT, help=f"which kernel: {known} (default {profiles.DEFAULT})")
     what.add_argument("--diff", nargs=2, metavar=("A", "B"), help="show what two profiles offer differently")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("section", nargs="*", metavar="SECTION", help=f"only these: {', '.join(_SECTIONS)}")
+    parser.add_argument(
+        "section", nargs="*", metavar="SECTION", help=f"only these: {', '.join(_SECTIONS)}; {_ANSWERS} (of --diff)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,13 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the listing, or the changes."""
     from kvmvfio_emu.view.offered import changes, offer  # here: it imports every room
 
-    wanted = arguments.section or _SECTIONS
-    unknown = sorted(set(wanted) - set(_SECTIONS))
+    there = (*_SECTIONS, _ANSWERS) if arguments.diff else _SECTIONS
+    wanted = arguments.section or there
+    unknown = sorted(set(wanted) - set(there))
     if unknown:
-        raise KvmVfioEmuError(f"no section {', '.join(unknown)}; there are {', '.join(_SECTIONS)}")
+        raise KvmVfioEmuError(f"no section {', '.join(unknown)}; there are {', '.join(there)}")
     if arguments.diff:
         left, right = (profiles.load(name) for name in arguments.diff)
         found = [change for change in changes(offer(left), offer(right)) if change.section in wanted]
+        if _ANSWERS in wanted:
+            found += _recorded_changes(left.name, right.name)
         if arguments.json:
             print(json.dumps({"left": left.name, "right": right.name, "changes": [one._asdict() for one in found]}))
         else:
@@ -121,6 +128,23 @@ _LISTED = {
 
 
 # ---- two kernels -------------------------------------------------------------------------------------------------
+
+
+def _recorded_changes(left: str, right: str) -> list[Change]:
+    """The cases that the two real kernels answered differently, on either kind of host; none if not recorded."""
+    from kvmvfio_emu.conform.answers import load, recorded, recorded_path
+    from kvmvfio_emu.view.offered import Change
+
+    changed: dict[str, Change] = {}
+    for gic in (2, 3):
+        if not {f"{left}-gicv{gic}", f"{right}-gicv{gic}"} <= set(recorded()):
+            continue
+        before, after = (load(recorded_path(name, gic)).cases for name in (left, right))
+        for case in [*before, *(case for case in after if case not in before)]:
+            one, other = before.get(case), after.get(case)
+            if one != other:
+                changed.setdefault(case, Change(_ANSWERS, case, one and str(one), other and str(other)))
+    return list(changed.values())
 
 
 def _print_changes(found: list[Change], left: Profile, right: Profile) -> None:

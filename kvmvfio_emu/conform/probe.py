@@ -75,10 +75,10 @@ def shares(sections: Sequence[str]) -> list[list[str]]:
     return [share for share in divided if share] or [list(sections)]
 
 
-def ask(program: Path, target: Target, sections: Sequence[str]) -> Answers:
+def ask(program: Path, target: Target, sections: Sequence[str], *, at_a_time: int = _AT_A_TIME) -> Answers:
     """Run the probe against an emulated kernel, several sections at a time. KvmVfioEmuError if it cannot run."""
     answers = Answers()
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(at_a_time) as pool:
         for output in pool.map(lambda share: _supervised(program, target, share), shares(sections)):
             answers.add(output.splitlines())
     return answers

@@ -52,6 +52,12 @@ def test_diff_shows_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
     assert "> vm KVM_SET_GSI_ROUTING = 0x4008ae6a" in text
     text = out(capsys, "--diff", "linux-6.1", "linux-6.12")
     assert "< type1_nesting = true\n> type1_nesting = false\n" in text
+    case = "vfio-group/set_container/group_itself"
+    assert f"< {case} = -1 EINVAL\n> {case} = -1 EBADFD\n" in text
+
+
+def test_diff_of_kernels_that_were_not_recorded_has_no_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "\nanswers\n" not in out(capsys, "--diff", "rfc-2014", "linux-6.1")
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
