@@ -9,9 +9,12 @@ import argparse
 import errno
 import importlib
 import inspect
+import json
 import os
 import re
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -20,6 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from kvmvfio_emu import profiles, uapi
 from kvmvfio_emu.cli.main import parser
+from kvmvfio_emu.conform import known
 from kvmvfio_emu.kernel.file import File, IoctlDecl
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
@@ -196,6 +200,41 @@ class Attributes(Written):
         return lines
 
 
+# ---- compared with real kernels ---------------------------------------------------------------------------------
+
+
+class Conformance(Written):
+    """How many of the recorded answers are equal, as last measured, and the differences that are known."""
+
+    def markdown(self) -> str:
+        source = Path(self.env.srcdir) / "explanation" / "conformance.json"
+        self.env.note_dependency(str(source))
+        runs = json.loads(source.read_text(encoding="utf-8"))
+        lines = ["| section | " + " | ".join(self._title(run) for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+        sections = dict.fromkeys(name for run in runs for name in run["sections"])
+        for name in sections:
+            lines.append(f"| {name} | " + " | ".join(self._share([run["sections"].get(name)]) for run in runs) + " |")
+        lines.append("| **all** | " + " | ".join(self._share(run["sections"].values()) for run in runs) + " |")
+        entries = tomllib.loads(known.REVIEWED.read_text(encoding="utf-8")).get("difference", [])
+        lines += ["", "Differences that are known:" if entries else "No difference is known.", ""]
+        for entry in entries:
+            kernels = [*entry.get("profiles", []), *(f"GICv{gic}" for gic in entry.get("gics", []))]
+            where = f" ({', '.join(kernels)})" if kernels else ""
+            lines.append(f"* `{entry['cases']}`{where}: {entry['reason']}")
+        return "\n".join(lines)
+
+    @staticmethod
+    def _title(run: dict[str, Any]) -> str:
+        return f"{run['profile']}, GICv{run['gic']}" if run["gic"] else str(run["profile"])
+
+    @staticmethod
+    def _share(rows: Iterable[dict[str, int] | None]) -> str:
+        there = [row for row in rows if row is not None]
+        given, equal = sum(row["given"] for row in there), sum(row["equal"] for row in there)
+        # Rounded down: 100 % is all of them.
+        return f"{equal} of {given}, {int(1000 * equal / given) / 10} %" if given else ""
+
+
 # ---- the command line ------------------------------------------------------------------------------------------
 
 
@@ -218,5 +257,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("kvmvfio-profiles", Profiles)
     app.add_directive("kvmvfio-ioctls", Ioctls)
     app.add_directive("kvmvfio-attributes", Attributes)
+    app.add_directive("kvmvfio-conformance", Conformance)
     app.add_directive("kvmvfio-command-line", CommandLine)
     return {"parallel_read_safe": True}
