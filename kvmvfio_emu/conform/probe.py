@@ -88,8 +88,9 @@ def _supervised(program: Path, target: Target, sections: Sequence[str]) -> str:
     gic = "" if target.gic is None else str(target.gic)
     worker = [sys.executable, "-m", "kvmvfio_emu.conform.worker", target.profile, target.machine, gic, str(program)]
     done = subprocess.run([*worker, *sections], stdout=subprocess.PIPE, text=True, errors="replace", timeout=_SECONDS)
-    if done.returncode == 2:
-        raise KvmVfioEmuError("the probe could not be run under the supervisor")
+    if done.returncode:
+        failed = "could not be run under the supervisor" if done.returncode == 2 else f"ended with {done.returncode}"
+        raise KvmVfioEmuError(f"the probe's sections {', '.join(sections)}: {failed}")
     return done.stdout
 
 

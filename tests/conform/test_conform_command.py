@@ -127,6 +127,14 @@ def test_host_without_kvm_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "there is nobody to ask" in capsys.readouterr().err
 
 
+@needs_compiler
+def test_a_run_that_fails_is_no_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    board = tmp_path / "board.toml"
+    board.write_text("cpus = 0")
+    assert main(["conform", "--machine", str(board), "mem"]) == 2
+    assert "the probe's sections mem: could not be run" in capfd.readouterr().err
+
+
 def test_every_section_is_asked_once() -> None:
     asked = list(dict.fromkeys(map(answers.section, answers.load(answers.recorded_path("linux-6.12", 2)).cases)))
     shares = probe.shares(asked)
