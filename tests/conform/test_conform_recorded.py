@@ -12,7 +12,6 @@ import pytest
 from kvmvfio_emu.conform import answers, known, probe
 from kvmvfio_emu.conform.answers import Answers
 from kvmvfio_emu.conform.compare import Comparison, compare
-from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 RUNS = [(profile, gic) for profile in ("linux-6.1", "linux-6.12") for gic in (2, 3)]
 EACH_RUN = pytest.mark.parametrize(("profile", "gic"), RUNS, ids=[f"{profile}-gicv{gic}" for profile, gic in RUNS])
@@ -29,12 +28,8 @@ def every_section(kernel: Answers) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, int], Future[Comparison]]]:
+def runs(program: Path) -> Iterator[dict[tuple[str, int], Future[Comparison]]]:
     """All runs, under way."""
-    try:
-        program = probe.build(tmp_path_factory.mktemp("probe"))
-    except KvmVfioEmuError as error:
-        pytest.skip(str(error))
 
     def one(profile: str, gic: int) -> Comparison:
         kernel = answers.load(answers.recorded_path(profile, gic))
@@ -57,10 +52,7 @@ def told(found: Comparison, sections: list[str]) -> str:
 def test_answers_are_those_that_were_recorded(
     profile: str, gic: int, runs: dict[tuple[str, int], Future[Comparison]]
 ) -> None:
-    try:
-        found = runs[profile, gic].result()
-    except KvmVfioEmuError as error:
-        pytest.skip(f"cannot supervise here: {error}")
+    found = runs[profile, gic].result()
     low = {
         name: round(row.percent, 1)
         for name, row in found.sections.items()
@@ -74,10 +66,7 @@ def test_answers_are_those_that_were_recorded(
 def test_what_differs_is_known_and_what_is_known_differs(
     profile: str, gic: int, runs: dict[tuple[str, int], Future[Comparison]]
 ) -> None:
-    try:
-        found = runs[profile, gic].result()
-    except KvmVfioEmuError as error:
-        pytest.skip(f"cannot supervise here: {error}")
+    found = runs[profile, gic].result()
     entries = known.load(known.REVIEWED, profile, gic)
     different = [one.case for one in found.differences]
     assert [case for case in different if known.explain(case, entries) is None] == []
@@ -85,14 +74,11 @@ def test_what_differs_is_known_and_what_is_known_differs(
     assert known.stale(entries, asked, different) == []
 
 
+@pytest.mark.usefixtures("program")
 def test_the_part_that_x86_has_too(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("the probe built here asks the questions of another architecture")
     kernel = answers.load(answers.recorded_path("linux-6.18-x86", 2))
-    try:
-        program = probe.build(tmp_path, arm=False)
-        ours = probe.ask(program, probe.Target("linux-6.18-x86", "oracle-virt"), every_section(kernel))
-    except KvmVfioEmuError as error:
-        pytest.skip(str(error))
-    found = compare(kernel, ours)
+    native = probe.build(tmp_path, arm=False)
+    found = compare(kernel, probe.ask(native, probe.Target("linux-6.18-x86", "oracle-virt"), every_section(kernel)))
     assert found.total.percent >= WHOLE, told(found, list(found.sections))
