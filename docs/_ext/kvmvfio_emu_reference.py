@@ -111,6 +111,8 @@ class Ioctls(Written):
         for name, cls in file_classes():
             kind, unknown = cls.kind, errno.errorcode[cls.unknown_errno]
             lines += ["", f"## {name}", "", _docstring(cls), ""]
+            having = _kernels(cls.when)
+            lines += [f"Kernels: {having}.", ""] if having else []
             lines += [f"A number that it does not know is `{unknown}`.", ""]
             for number in sorted(cls.ioctls):
                 lines += self._entry(kind, cls, cls.ioctls[number])
@@ -136,8 +138,8 @@ class Ioctls(Written):
         if decl.argsz:
             errors.add("EINVAL")
             argument += f" `argsz` says how many bytes the caller has; fewer than {decl.minsz} are `EINVAL`."
-        having = _kernels(decl.when)
-        if having:
+        having = _kernels(f"{cls.when} {decl.when}")
+        if having and decl.when:
             refusal = "unknown" if decl.absent is None else f"`{errno.errorcode[decl.absent]}`"
             argument += f" Kernels: {having}; to others it is {refusal}."
         codes = ", ".join(f"`{code}`" for code in sorted(errors))

@@ -81,7 +81,7 @@ def _print_listing(listing: Offer, profile: Profile) -> None:
 def _ioctls(kinds: dict[str, Any]) -> list[str]:
     lines = []
     for kind, ioctls in kinds.items():
-        lines += ["", f"Ioctls of a {kind} file"]
+        lines += ["", f"Ioctls of {kind} files"]
         lines += [f"  {number}  {name}" for name, number in ioctls.items()]
     return lines
 
@@ -97,7 +97,7 @@ def _devices(types: dict[str, Any]) -> list[str]:
 def _attributes(owners: dict[str, Any]) -> list[str]:
     lines = []
     for owner, groups in owners.items():
-        lines += ["", f"Attributes of {owner if owner.isupper() else f'a {owner} file'}"]
+        lines += ["", f"Attributes of {owner if owner.isupper() else f'{owner} files'}"]
         for group, names in groups.items():
             lines.append(f"  {group}")
             for name, number in names.items():

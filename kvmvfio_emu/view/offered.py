@@ -5,11 +5,12 @@ Everything is read from the declarations that also do the answering; nothing is 
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any, NamedTuple
 
-import kvmvfio_emu.kernel.boot  # noqa: F401 - imports every kind of file
-from kvmvfio_emu import profiles, uapi
+from kvmvfio_emu import kernel, profiles, uapi
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup, offered
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
@@ -21,6 +22,8 @@ Offer = dict[str, dict[str, Any]]
 
 def file_classes() -> Iterator[tuple[str, type[File]]]:
     """Every kind of file that takes ioctls, by name, in the order of `uapi.KINDS`."""
+    for module in pkgutil.walk_packages(kernel.__path__, f"{kernel.__name__}."):
+        import_module(module.name)  # some are loaded only when a kernel or a board needs them
     found = [cls for cls in _leaves(File) if cls.ioctls]
     order = {kind: place for place, kind in enumerate(uapi.KINDS)}
     for cls in sorted(found, key=lambda cls: (order.get(cls.kind, len(order)), cls.variant)):  # type: ignore[call-overload]
@@ -39,6 +42,8 @@ def offer(profile: Profile) -> Offer:
     """The listing of one kernel. Numbers of ioctls are strings, in hexadecimal, as people look for them."""
     listing: Offer = {"ioctls": {}, "devices": {}, "attributes": {}, "capabilities": {}, "differences": {}}
     for name, cls in file_classes():
+        if not profile.offers(cls.when):
+            continue
         has = [decl for decl in cls.ioctls.values() if profile.offers(decl.when)]
         listing["ioctls"][name] = {
             uapi.ioctl_name(decl.number, cls.kind): f"{decl.number:#010x}"

@@ -18,9 +18,9 @@ def out(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_lists_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     text = out(capsys, "--profile", "linux-6.1")
     for line in (
-        "Ioctls of a vm file",
+        "Ioctls of vm files",
         "  0x4020ae76  KVM_IRQFD",
-        "Ioctls of a vfio-device (platform) file",
+        "Ioctls of vfio-device (platform) files",
         "   5  KVM_DEV_TYPE_ARM_VGIC_V2, on a host with a GICv2",
         "  KVM_DEV_VFIO_GROUP",
         "     1  KVM_DEV_VFIO_GROUP_ADD",

@@ -80,6 +80,10 @@ NAMED: dict[str, st.SearchStrategy[int]] = {
     "vfio_irq_set.count": st.sampled_from([1, 1, 1, 0, 2]),
     "vfio_irq_set.start": st.sampled_from([0, 0, 0, 1]),
     "vfio_iommu_type1_dma_map.flags": st.integers(0, 3),
+    "user_va": pointer,
+    **dict.fromkeys(("__reserved", "reserved", "pad"), st.sampled_from([0] * 7 + [1])),
+    "length": st.sampled_from([0x1000, 0x2000, 0x4000, 0x800, 0]),
+    **dict.fromkeys(("id", "ioas_id", "dst_ioas_id", "src_ioas_id", "pt_id", "out_ioas_id"), st.integers(0, 5)),
     "index": st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5, 6, 9]),
     "len": st.sampled_from([0, 1, 2, 4, 8, 3]),
 }
@@ -102,9 +106,10 @@ def filled(draw: st.DrawFn, struct: str, minsz: int) -> dict[str, Any]:
     size = uapi.sizeof(struct)
     raw, fds = bytearray(size), []
     for name, offset, length in _layout(struct):
-        if name in ("fd", "resamplefd"):
-            fds.append([offset, draw(fd_kind), draw(place)])
-        elif name == "argsz":
+        if name in ("fd", "resamplefd", "iommufd"):
+            kind = draw(st.sampled_from(["iommufd"] * 4 + ["closed", "group"]) if name == "iommufd" else fd_kind)
+            fds.append([offset, kind, draw(place)])
+        elif name == "argsz" or (name == "size" and struct.startswith("struct iommu_")):
             value = draw(
                 st.sampled_from([size] * 4 + [size + 4, size + 8] * 2 + [size + 64, minsz, minsz, minsz - 1, 0])
             )
@@ -157,7 +162,7 @@ def declared() -> list[tuple[str, IoctlDecl]]:
 
 
 any_ioctl = st.sampled_from(declared()).flatmap(lambda one: ioctl_calls(*one))
-files = st.sampled_from(["kvm", "vm", "vcpu", "device", "container", "group", "vfio-device", "eventfd", "eventfd"])
+files = st.sampled_from([*uapi.KINDS, "eventfd", "eventfd"])
 calls = st.one_of(
     st.builds(lambda n: {"do": "count", "place": n}, place),  # first, so that a failing sequence shrinks to these
     *[any_ioctl] * 8,
@@ -167,6 +172,8 @@ calls = st.one_of(
     st.builds(lambda kind, n: {"do": "close", "kind": kind, "place": n}, files, place),
     st.builds(lambda n: {"do": "open", "path": f"/dev/vfio/{n}", "kind": "group"}, st.integers(0, 6)),
     st.just({"do": "open", "path": "/dev/vfio/vfio", "kind": "container"}),
+    st.just({"do": "open", "path": "/dev/iommu", "kind": "iommufd"}),
+    st.builds(lambda n: {"do": "open", "path": f"/dev/vfio/devices/vfio{n}", "kind": "vfio-device"}, st.integers(0, 5)),
 )
 
 
@@ -206,6 +213,7 @@ BEGINNING: list[Call] = [
         memory=[[0, (DEVICE.encode() + b"\0").hex()]],
     ),
     _made("vm", uapi.KVM_CREATE_VCPU, "vcpu"),
+    {"do": "open", "path": "/dev/iommu", "kind": "iommufd"},
     *(
         _made(
             "vm",

@@ -33,12 +33,15 @@ def answer(call: Callable[..., object], *arguments: int) -> str:
 
 def files(client: Client) -> dict[type[File], int]:
     """A descriptor of each kind of file that the kernel has; the container has an IOMMU."""
-    vm, container, group = client.vm(), client.container(), client.kernel.open("/dev/vfio/0")
+    vm, container = client.vm(), client.container()
+    group = client.kernel.open(f"/dev/vfio/{client.host.machine.board.devices[0].group}")
     client.ioctl(group, uapi.VFIO_GROUP_SET_CONTAINER, bytearray(container.to_bytes(4, "little")))
     client.ioctl(container, uapi.VFIO_SET_IOMMU, uapi.VFIO_TYPE1v2_IOMMU)
     opened = [client.kvm, vm, client.vcpu(vm), client.kvm_vfio(vm), container, group]
-    for device in client.host.machine.board.devices:
-        opened.append(client.device(device.name, group if device.group == 0 else None))
+    for number, device in enumerate(client.host.machine.board.devices):
+        opened.append(client.device(device.name, group if number == 0 else None))
+    if client.host.profile.iommufd:
+        opened.append(client.kernel.open("/dev/iommu"))
     found = [(client.kernel._descriptors.find(fd), fd) for fd in opened]
     return {type(file): fd for file, fd in found if file is not None}
 
@@ -49,7 +52,10 @@ def test_an_ioctl_is_known_exactly_where_it_is_listed(profile: str, boot: Callab
     listing = offer(profiles.load(profile))["ioctls"]
     open_files = files(client)
     for name, cls in file_classes():
-        for decl in cls.ioctls.values() if cls in open_files else ():
+        if cls not in open_files:
+            assert name not in listing, "not opened above"
+            continue
+        for decl in cls.ioctls.values():
             if uapi.ioctl_name(decl.number, cls.kind) in listing[name]:
                 continue
             with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is asserted below
@@ -90,6 +96,13 @@ def test_create_device_tells_of_the_types_that_are_listed(profile: str, boot: Ca
         for number in range(16):
             told = answer(client.create_device, vm, number, uapi.KVM_CREATE_DEVICE_TEST)
             assert told == ("0" if number in here else "ENODEV"), number
+
+
+def test_every_kind_of_file_is_listed() -> None:
+    listing = offer(profiles.load("linux-6.12"))["ioctls"]
+    assert {name.split()[0] for name in listing} == set(uapi.KINDS)
+    assert {"vfio-device (pci)", "vfio-device (platform)"} <= set(listing)
+    assert "iommufd" not in offer(profiles.load("mainline"))["ioctls"]
 
 
 def test_every_condition_names_fields_of_a_profile() -> None:
