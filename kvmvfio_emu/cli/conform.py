@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 from pathlib import Path
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         if kernel is None:
             kernel = probe.ask_host(program)
             sections = _sections(kernel, arguments.section)
-        target = probe.Target(profile, arguments.machine, gic if arm else None)
+        cpus = os.cpu_count() if arguments.host else None
+        target = probe.Target(profile, arguments.machine, gic if arm else None, cpus)
         ours = probe.ask(program, target, sections)
     if arguments.keep:
         _keep(ours, arguments.keep)

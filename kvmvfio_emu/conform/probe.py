@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -10,8 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.conform.answers import Answers, oracle_dir
@@ -23,13 +24,13 @@ _AT_A_TIME = 4
 _SECONDS = 600
 
 
-@dataclass(frozen=True)
-class Target:
-    """Which emulated kernel is asked. ``gic`` None is the machine's own."""
+class Target(NamedTuple):
+    """Which emulated kernel is asked. ``gic`` and ``cpus`` None are the machine's own."""
 
     profile: str
     machine: str
     gic: int | None = None
+    cpus: int | None = None
 
 
 def compiler() -> list[str]:
@@ -85,8 +86,7 @@ def ask(program: Path, target: Target, sections: Sequence[str], *, at_a_time: in
 
 
 def _supervised(program: Path, target: Target, sections: Sequence[str]) -> str:
-    gic = "" if target.gic is None else str(target.gic)
-    worker = [sys.executable, "-m", "kvmvfio_emu.conform.worker", target.profile, target.machine, gic, str(program)]
+    worker = [sys.executable, "-m", "kvmvfio_emu.conform.worker", json.dumps(target), str(program)]
     done = subprocess.run([*worker, *sections], stdout=subprocess.PIPE, text=True, errors="replace", timeout=_SECONDS)
     if done.returncode:
         failed = "could not be run under the supervisor" if done.returncode == 2 else f"ended with {done.returncode}"

@@ -1,7 +1,7 @@
 """One process that runs sections of the probe under the supervisor and notes why the kernel refused.
 
-Started by `probe.ask`, as the supervisor wants a process for itself. Arguments: profile, machine, GIC (empty: the
-machine's), program, sections. It prints what the probe prints, with ``reason`` in the cases that were refused.
+Started by `probe.ask`, as the supervisor wants a process for itself. Arguments: a `probe.Target` as JSON, program,
+sections. It prints what the probe prints, with ``reason`` in the cases that were refused.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import errorcode
 
 from kvmvfio_emu.doors.supervisor.run import Supervisor
 from kvmvfio_emu.engine.trace import Event
+from kvmvfio_emu.hw import boards
 from kvmvfio_emu.kernel.boot import boot, load_guest
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.kernel.host import Host
@@ -99,9 +101,11 @@ def serve(host: Host, argv: list[str]) -> None:
 
 def main() -> int:
     """2 when the program could not be run; we have said why on stderr."""
-    profile, machine, gic, *argv = sys.argv[1:]
+    target, *argv = sys.argv[1:]
+    profile, machine, gic, cpus = json.loads(target)
     try:
-        host = boot(profile, machine, gic=int(gic) if gic else None)
+        board = boards.load(machine)
+        host = boot(profile, board if cpus is None else replace(board, cpus=cpus), gic=gic)
         if host.machine.board.guest:
             host.guest_program = load_guest(host.machine.board.guest)
         serve(host, argv)
