@@ -185,8 +185,9 @@ class Player:
             if written != before[fd_at : fd_at + 4]:
                 self._files.setdefault(gives or "", []).append(int.from_bytes(written, "little", signed=True))
                 after = after[:fd_at] + b"\xfd\xfd\xfd\xfd" + after[fd_at + 4 :]
-        changed = [at for at in range(0, ARENA_SIZE, 8) if before[at : at + 8] != after[at : at + 8]]
-        return [*outcome, [[at, after[at : at + 8].hex()] for at in changed]]
+        # Words, since a descriptor beside what was written has another number in each player.
+        changed = [at for at in range(0, ARENA_SIZE, 4) if before[at : at + 4] != after[at : at + 4]]
+        return [*outcome, [[at, after[at : at + 4].hex()] for at in changed]]
 
 
 def main() -> None:
