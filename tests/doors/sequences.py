@@ -88,7 +88,6 @@ class Player:
 
     def play(self, calls: list[Call]) -> list[Outcome]:
         """What each call came to, and at the end what the eventfds count."""
-        self._arena.put(0, bytes(ARENA_SIZE))
         outcomes = [self._one(call) for call in calls]
         self._door.settle()
         outcomes += [self._answer(lambda fd=fd: os.eventfd_read(fd)) for fd in self._files.get("eventfd", [])]
@@ -170,6 +169,7 @@ class Player:
         ``argument``: a number or address; the arena's start without.
         ``gives``: the kind of file that a result, or with ``fd_at`` what is written at that offset, is a descriptor of.
         """
+        self._arena.put(0, bytes(ARENA_SIZE))  # no descriptors of earlier calls
         for offset, data in memory:
             self._arena.put(offset, bytes.fromhex(data))
         for offset, kind, place in fds:

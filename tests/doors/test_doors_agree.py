@@ -147,7 +147,8 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl) -> Call:
     if decl.number == uapi.VFIO_DEVICE_SET_IRQS:
         call["fds"] += [[uapi.sizeof(struct) + 4 * n, draw(fd_kind), draw(place)] for n in range(2)]
     if struct == "struct kvm_device_attr":
-        call["memory"].append([PAYLOAD, draw(page | small | odd).to_bytes(8, "little").hex()])
+        # Nothing that could be the number of a descriptor, which differs between the players.
+        call["memory"].append([PAYLOAD, draw(page | odd).to_bytes(8, "little").hex()])
         if draw(st.booleans()):
             call["fds"].append([PAYLOAD, draw(fd_kind), draw(place)])
     if decl.number == uapi.KVM_CREATE_DEVICE:
