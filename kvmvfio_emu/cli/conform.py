@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kvmvfio_emu.conform.compare import Comparison, Difference, Row
     from kvmvfio_emu.conform.known import Known
 
-_MACHINE = "oracle-virt"
+#: The machine that was asked, by the architecture of its kernel.
+_MACHINES = {"arm64": "oracle-virt", "x86_64": "x86-vm"}
 #: Which profile stands for the running kernel, with `--host`.
 _HOST_PROFILES = {"x86_64": "linux-6.18-x86", "aarch64": "linux-6.12"}
 
@@ -41,7 +42,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--gic", choices=["v2", "v3"], default="v2", help="the host's interrupt controller (default v2)"
     )
-    parser.add_argument("--machine", default=_MACHINE, help=f"board, by name or path (default {_MACHINE})")
+    parser.add_argument("--machine", help=f"board, by name or path (default {' or '.join(_MACHINES.values())})")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--answers", type=Path, metavar="FILE", help="compare with these answers (.jsonl, .jsonl.xz)")
     source.add_argument("--host", action="store_true", help="compare with the answers of this machine's own /dev/kvm")
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             kernel = probe.ask_host(program)
             sections = _sections(kernel, arguments.section)
         cpus = os.cpu_count() if arguments.host else None
-        target = probe.Target(profile, arguments.machine, gic if arm else None, cpus)
+        target = probe.Target(profile, arguments.machine or _MACHINES[kind.arch], gic if arm else None, cpus)
         ours = probe.ask(program, target, sections)
     if arguments.keep:
         _keep(ours, arguments.keep)

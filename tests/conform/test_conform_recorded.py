@@ -80,5 +80,5 @@ def test_the_part_that_x86_has_too(tmp_path: Path) -> None:
         pytest.skip("the probe built here asks the questions of another architecture")
     kernel = answers.load(answers.recorded_path("linux-6.18-x86", 2))
     native = probe.build(tmp_path, arm=False)
-    found = compare(kernel, probe.ask(native, probe.Target("linux-6.18-x86", "oracle-virt"), every_section(kernel)))
+    found = compare(kernel, probe.ask(native, probe.Target("linux-6.18-x86", "x86-vm"), every_section(kernel)))
     assert found.total.percent >= WHOLE, told(found, list(found.sections))
