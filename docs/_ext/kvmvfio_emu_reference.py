@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import inspect
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ from kvmvfio_emu.conform import known
 from kvmvfio_emu.kernel.file import File, IoctlDecl
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
-from kvmvfio_emu.view.offered import file_classes
+from kvmvfio_emu.view.offered import file_attributes, file_classes
 
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
 
@@ -154,16 +154,24 @@ class Ioctls(Written):
 
 
 def _errors(documented: Any) -> set[str]:
-    """The errnos that a docstring names, and those of what it refers to (`module.name`, beside its own module)."""
+    """The errnos that a docstring names, and those of what it refers to: `module.name` or `Class.name`."""
     text = inspect.getdoc(documented) or ""
     found = set(_ERRNO.findall(text)) & set(errno.errorcode.values())
     package = inspect.getmodule(documented).__package__  # type: ignore[union-attr]
-    for module, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
-        target = getattr(importlib.import_module(f"{package}.{module}"), name)
+    for place, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
+        target = getattr(_named(package, place), name)
         found |= _errors(target)
         if isinstance(target, type):
             found = found.union(*(_errors(member) for member in vars(target).values() if inspect.isfunction(member)))
     return found
+
+
+def _named(package: str, place: str) -> Any:
+    """The module or the class of that name, in ``package`` or else anywhere in the kernel. StopIteration: none."""
+    modules = sorted((name, module) for name, module in sys.modules.items() if name.startswith("kvmvfio_emu.kernel."))
+    modules.sort(key=lambda entry: not entry[0].startswith(f"{package}."))
+    found = (module if name.endswith(f".{place}") else vars(module).get(place) for name, module in modules)
+    return next(one for one in found if inspect.ismodule(one) or inspect.isclass(one))
 
 
 def _docstring(documented: Any) -> str:
@@ -188,7 +196,7 @@ class Attributes(Written):
             lines += ["", f"It needs {' and '.join(needs)}."] if needs else []
             lines += self._table(device.attributes)
         for name, cls in file_classes():
-            rows = getattr(cls, "attributes", ())
+            rows = file_attributes(cls)
             if rows:
                 lines += ["", f"## Attributes of a {name} file", *self._table(rows)]
         return "\n".join(lines)

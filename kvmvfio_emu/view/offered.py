@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ def offer(profile: Profile) -> Offer:
             uapi.ioctl_name(decl.number, cls.kind): f"{decl.number:#010x}"
             for decl in sorted(has, key=lambda decl: decl.number & 0xFFFF)
         }
-        _add_attributes(listing, name, getattr(cls, "attributes", ()), profile)
+        _add_attributes(listing, name, file_attributes(cls), profile)
     for device in DEVICE_TYPES:
         if profile.offers(device.when):
             number = int(getattr(uapi, device.type_name))
@@ -64,6 +65,13 @@ def offer(profile: Profile) -> Offer:
             "since": difference.since,
         }
     return listing
+
+
+def file_attributes(cls: type[File]) -> list[AttrGroup]:
+    """The attributes that a file has itself, on kernels that let it be asked for them."""
+    asked = cls.ioctls.get(uapi.KVM_HAS_DEVICE_ATTR)
+    rows: Iterable[AttrGroup] = getattr(cls, "attributes", ())
+    return [replace(row, when=f"{asked.when} {row.when}") for row in rows] if asked is not None else []
 
 
 def _add_attributes(listing: Offer, owner: str, rows: Iterable[AttrGroup], profile: Profile) -> None:

@@ -35,7 +35,12 @@ SECONDS = 60
 #: Ends only when the guest does; `test_door_run` and the supervisor's tests compare it.
 EXCLUDED = {uapi.KVM_RUN}
 #: What a result is a descriptor of.
-GIVES = {uapi.KVM_CREATE_VM: "vm", uapi.KVM_CREATE_VCPU: "vcpu", uapi.VFIO_GROUP_GET_DEVICE_FD: "vfio-device"}
+GIVES = {
+    uapi.KVM_CREATE_VM: "vm",
+    uapi.KVM_CREATE_VCPU: "vcpu",
+    uapi.KVM_GET_STATS_FD: "stats",
+    uapi.VFIO_GROUP_GET_DEVICE_FD: "vfio-device",
+}
 
 small = st.integers(0, 40)
 odd = st.sampled_from([0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x10000, 1 << 40, (1 << 64) - 1, (1 << 64) - 0x1000])

@@ -15,6 +15,7 @@ from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.view.offered import Change, changes, file_classes, offer
 
+NOBODYS = 0xAEFE
 EACH_PROFILE = pytest.mark.parametrize("profile", profiles.names())
 
 
@@ -60,7 +61,9 @@ def test_an_ioctl_is_known_exactly_where_it_is_listed(profile: str, boot: Callab
                 continue
             with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is asserted below
                 client.ioctl(open_files[cls], decl.number, bytearray(4096))
-            assert caught.value.errno == (cls.unknown_errno if decl.absent is None else decl.absent), decl.handler
+            with pytest.raises(OSError) as unknown:  # noqa: PT011
+                client.ioctl(open_files[cls], NOBODYS)
+            assert caught.value.errno == (unknown.value.errno if decl.absent is None else decl.absent), decl.handler
             assert any("knows no ioctl" in note or "not built in" in note for note in caught.value.__notes__)
 
 
@@ -84,6 +87,22 @@ def test_a_device_has_exactly_the_named_attributes_that_are_listed(
                 continue
             told = {attr: answer(client.has, fd, group, attr) for attr in range(16)}
             assert told == {attr: "0" if attr in names.values() else "ENXIO" for attr in told}, group
+
+
+@EACH_PROFILE
+def test_a_vcpu_has_exactly_the_attributes_that_are_listed(profile: str, boot: Callable[..., Client]) -> None:
+    client = boot(profile, board())
+    vm = client.vm()
+    vcpu = client.vcpu(vm, init=client.host.profile.arch != "x86_64")
+    names = offer(profiles.load(profile))["attributes"].get("vcpu", {})
+    if uapi.ioctl_name(uapi.KVM_HAS_DEVICE_ATTR, "vcpu") not in offer(profiles.load(profile))["ioctls"]["vcpu"]:
+        assert names == {}
+        return
+    listed = {(getattr(uapi, group), attr) for group, attrs in names.items() for attr in attrs.values()}
+    has = {(group, n) for group in range(8) for n in range(16) if answer(client.has, vcpu, group, n) == "0"}
+    # Those of the performance monitors need a vCPU that was given them; on x86 there is the TSC's, of no Arm group.
+    pmu = {pair for pair in listed if pair[0] == uapi.KVM_ARM_VCPU_PMU_V3_CTRL}
+    assert has - {(0, 0)} == listed - pmu - {(0, 0)}
 
 
 @EACH_PROFILE
