@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import inspect
+import json
 import os
 import re
+import sys
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import kvmvfio_emu.kernel.boot  # noqa: F401 - imports every kind of file
 from kvmvfio_emu import profiles, uapi
 from kvmvfio_emu.cli.main import parser
+from kvmvfio_emu.conform import known
 from kvmvfio_emu.kernel.file import File, IoctlDecl
+from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
+from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
+from kvmvfio_emu.view.offered import file_attributes, file_classes
 
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
 
@@ -90,18 +96,11 @@ def _differences(
 # ---- ioctls --------------------------------------------------------------------------------------------------
 
 
-def _kinds() -> dict[str, type[File]]:
-    """Kind of file -> the most derived class of it."""
-    found: dict[str, type[File]] = {}
-
-    def walk(cls: type[File]) -> None:
-        if cls.ioctls:
-            found[cls.kind] = cls
-        for child in cls.__subclasses__():
-            walk(child)
-
-    walk(File)
-    return {kind: found[kind] for kind in uapi.KINDS if kind in found}
+def _kernels(when: str) -> str:
+    """The profiles that meet a condition, for people; empty when all do."""
+    known = [profiles.load(name) for name in profiles.names()]
+    having = [profile.name for profile in known if profile.offers(when)]
+    return "" if len(having) == len(known) else ", ".join(f"`{name}`" for name in having) or "none"
 
 
 class Ioctls(Written):
@@ -109,9 +108,11 @@ class Ioctls(Written):
 
     def markdown(self) -> str:
         lines: list[str] = []
-        for kind, cls in _kinds().items():
-            unknown = errno.errorcode[cls.unknown_errno]
-            lines += ["", f"## {kind}", "", _docstring(cls), ""]
+        for name, cls in file_classes():
+            kind, unknown = cls.kind, errno.errorcode[cls.unknown_errno]
+            lines += ["", f"## {name}", "", _docstring(cls), ""]
+            having = _kernels(cls.when)
+            lines += [f"Kernels: {having}.", ""] if having else []
             lines += [f"A number that it does not know is `{unknown}`.", ""]
             for number in sorted(cls.ioctls):
                 lines += self._entry(kind, cls, cls.ioctls[number])
@@ -137,6 +138,10 @@ class Ioctls(Written):
         if decl.argsz:
             errors.add("EINVAL")
             argument += f" `argsz` says how many bytes the caller has; fewer than {decl.minsz} are `EINVAL`."
+        having = _kernels(f"{cls.when} {decl.when}")
+        if having and decl.when:
+            refusal = "unknown" if decl.absent is None else f"`{errno.errorcode[decl.absent]}`"
+            argument += f" Kernels: {having}; to others it is {refusal}."
         codes = ", ".join(f"`{code}`" for code in sorted(errors))
         return [
             "",
@@ -149,22 +154,95 @@ class Ioctls(Written):
 
 
 def _errors(documented: Any) -> set[str]:
-    """The errnos that a docstring names, and those of what it refers to (`module.name`, beside its own module)."""
+    """The errnos that a docstring names, and those of what it refers to: `module.name` or `Class.name`."""
     text = inspect.getdoc(documented) or ""
     found = set(_ERRNO.findall(text)) & set(errno.errorcode.values())
     package = inspect.getmodule(documented).__package__  # type: ignore[union-attr]
-    for module, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
-        target = getattr(importlib.import_module(f"{package}.{module}"), name)
+    for place, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
+        target = getattr(_named(package, place), name)
         found |= _errors(target)
         if isinstance(target, type):
             found = found.union(*(_errors(member) for member in vars(target).values() if inspect.isfunction(member)))
     return found
 
 
+def _named(package: str, place: str) -> Any:
+    """The module or the class of that name, in ``package`` or else anywhere in the kernel. StopIteration: none."""
+    modules = sorted((name, module) for name, module in sys.modules.items() if name.startswith("kvmvfio_emu.kernel."))
+    modules.sort(key=lambda entry: not entry[0].startswith(f"{package}."))
+    found = (module if name.endswith(f".{place}") else vars(module).get(place) for name, module in modules)
+    return next(one for one in found if inspect.ismodule(one) or inspect.isclass(one))
+
+
 def _docstring(documented: Any) -> str:
     text = inspect.getdoc(documented) or ""
     text = re.sub(r"``([^`]+)``", r"`\1`", text)
     return re.sub(r"^(\d+)\.", r"\1\\.", text)  # else Markdown takes it for a list
+
+
+# ---- device types and attributes -------------------------------------------------------------------------------
+
+
+class Attributes(Written):
+    """Each type of device with its attributes, from the tables that KVM_HAS_DEVICE_ATTR answers from."""
+
+    def markdown(self) -> str:
+        lines: list[str] = []
+        for device in DEVICE_TYPES:
+            needs = [f"a host with a GICv{device.host_gic}"] if device.host_gic else []
+            having = _kernels(device.when)
+            needs += [f"one of the kernels {having}"] if having else []
+            lines += ["", f"## {device.type_name}", "", _docstring(device)]
+            lines += ["", f"It needs {' and '.join(needs)}."] if needs else []
+            lines += self._table(device.attributes)
+        for name, cls in file_classes():
+            rows = file_attributes(cls)
+            if rows:
+                lines += ["", f"## Attributes of a {name} file", *self._table(rows)]
+        return "\n".join(lines)
+
+    @staticmethod
+    def _table(rows: Iterable[AttrGroup]) -> list[str]:
+        lines = ["", "| group | attribute | kernels |", "|---|---|---|"]
+        for row in rows:
+            names = ", ".join(f"`{name}`" for name in row.names) or f"the {row.encodes}"
+            lines.append(f"| `{row.group}` = {row.number} | {names} | {_kernels(row.when) or 'all'} |")
+        return lines
+
+
+# ---- compared with real kernels ---------------------------------------------------------------------------------
+
+
+class Conformance(Written):
+    """How many of the recorded answers are equal, as last measured, and the differences that are known."""
+
+    def markdown(self) -> str:
+        source = Path(self.env.srcdir) / "explanation" / "conformance.json"
+        self.env.note_dependency(str(source))
+        runs = json.loads(source.read_text(encoding="utf-8"))
+        lines = ["| section | " + " | ".join(self._title(run) for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+        sections = dict.fromkeys(name for run in runs for name in run["sections"])
+        for name in sections:
+            lines.append(f"| {name} | " + " | ".join(self._share([run["sections"].get(name)]) for run in runs) + " |")
+        lines.append("| **all** | " + " | ".join(self._share(run["sections"].values()) for run in runs) + " |")
+        entries = tomllib.loads(known.REVIEWED.read_text(encoding="utf-8")).get("difference", [])
+        lines += ["", "Differences that are known:" if entries else "No difference is known.", ""]
+        for entry in entries:
+            kernels = [*entry.get("profiles", []), *(f"GICv{gic}" for gic in entry.get("gics", []))]
+            where = f" ({', '.join(kernels)})" if kernels else ""
+            lines.append(f"* `{entry['cases']}`{where}: {entry['reason']}")
+        return "\n".join(lines)
+
+    @staticmethod
+    def _title(run: dict[str, Any]) -> str:
+        return f"{run['profile']}, GICv{run['gic']}" if run["gic"] else str(run["profile"])
+
+    @staticmethod
+    def _share(rows: Iterable[dict[str, int] | None]) -> str:
+        there = [row for row in rows if row is not None]
+        given, equal = sum(row["given"] for row in there), sum(row["equal"] for row in there)
+        # Rounded down: 100 % is all of them.
+        return f"{equal} of {given}, {int(1000 * equal / given) / 10} %" if given else ""
 
 
 # ---- the command line ------------------------------------------------------------------------------------------
@@ -188,5 +266,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("kvmvfio-profiles", Profiles)
     app.add_directive("kvmvfio-ioctls", Ioctls)
+    app.add_directive("kvmvfio-attributes", Attributes)
+    app.add_directive("kvmvfio-conformance", Conformance)
     app.add_directive("kvmvfio-command-line", CommandLine)
     return {"parallel_read_safe": True}

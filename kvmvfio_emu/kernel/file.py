@@ -158,6 +158,10 @@ class File:
 
     #: Which kind of file this is, for names and listings: "kvm", "vm", "vcpu", "device", ...
     kind: ClassVar[str] = "file"
+    #: Which of several of that kind, for listings: "platform", "pci".
+    variant: ClassVar[str] = ""
+    #: Which kernels have this kind (`Profile.offers`), for listings: what opens it decides.
+    when: ClassVar[str] = ""
     #: What readlink(/proc/self/fd/N) shows on a real kernel.
     link: str = "anon_inode:[file]"
     #: lseek answers 0 (noop_llseek); else ESPIPE.

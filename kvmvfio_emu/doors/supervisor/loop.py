@@ -223,7 +223,10 @@ class Loop:
     def _finish(self, identifier: int, call: RunCall, tid: int) -> None:
         """KVM_RUN returns."""
         del self._parked[identifier]
-        value = call.result if call.error is None else -call.error.errno
+        value = call.result
+        if call.error is not None:
+            self._host.event("errno", errno=call.error.errno, reason=call.error.reason)
+            value = -call.error.errno
         assert value is not None
         self._answer(identifier, tid, value)
         self._tickets.pop(identifier, None)

@@ -26,6 +26,7 @@ class IommufdFile(File):
     """``struct iommufd_ctx``. Devices that are bound to it hold it open."""
 
     kind = "iommufd"
+    when = "iommufd"
     link = "/dev/iommu"
 
     def __init__(self, host: Host, module: Iommufd) -> None:

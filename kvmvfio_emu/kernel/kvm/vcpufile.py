@@ -13,6 +13,7 @@ from kvmvfio_emu.kernel.kvm.arch.arm_vcpu import vcpu_init
 from kvmvfio_emu.kernel.kvm.run import RunCall
 from kvmvfio_emu.kernel.kvm.stats import VcpuStatsFile
 from kvmvfio_emu.kernel.kvm.vcpu import Vcpu, run_size
+from kvmvfio_emu.kernel.kvm.vcpuattr import VcpuAttributes
 from kvmvfio_emu.kernel.task import UserPtr
 
 _SIGSET_SIZE = 8
@@ -23,6 +24,7 @@ class VcpuFile(File):
     """What KVM_CREATE_VCPU gives. It holds the virtual machine."""
 
     kind = "vcpu"
+    attributes = VcpuAttributes.groups
     unknown_errno = errno.EINVAL
     seekable = True
 

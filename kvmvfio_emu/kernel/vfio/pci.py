@@ -33,6 +33,8 @@ _LOW_POWER = range(uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, uapi.VFIO_DEVICE_FE
 class PciDeviceFile(VfioDeviceFile):
     """An open PCI device."""
 
+    variant = "pci"
+
     device: VfioPciDevice
 
     @ioctl(uapi.VFIO_DEVICE_GET_INFO, "struct vfio_device_info", minsz=_INFO_MIN, argsz=True, out=True, tail=True)

@@ -33,6 +33,8 @@ def region_flags(region: RegionSpec) -> int:
 class PlatformDeviceFile(VfioDeviceFile):
     """An open platform device."""
 
+    variant = "platform"
+
     device: VfioPlatformDevice
 
     @ioctl(uapi.VFIO_DEVICE_GET_INFO, "struct vfio_device_info", minsz=_INFO_MIN, argsz=True, out=True)
