@@ -56,6 +56,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask, compare, report."""
     from kvmvfio_emu.conform import answers, compare, known, probe  # here: the other subcommands do not need them
+    from kvmvfio_emu.conform.again import ask_until_sure
 
     profile = arguments.profile or (_HOST_PROFILES.get(platform.machine(), "") if arguments.host else "linux-6.12")
     kind, gic = profiles.load(profile), int(arguments.gic[1:])
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             sections = _sections(kernel, arguments.section)
         cpus = os.cpu_count() if arguments.host else None
         target = probe.Target(profile, arguments.machine or _MACHINES[kind.arch], gic if arm else None, cpus)
-        ours = probe.ask(program, target, sections)
+        ours, again = ask_until_sure(program, target, kernel, sections, entries)
     if arguments.keep:
         _keep(ours, arguments.keep)
     found = compare.compare(kernel, ours, sections)
@@ -84,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{title} against {kernel.release or path} ({path or 'the running kernel'})\n")
         _print(found, explained, old)
+        if again:
+            print(f"\nasked again, since the probe waits 30 ms for each effect: {', '.join(again)}")
     return int(any(entry is None for entry in explained.values()))
 
 
