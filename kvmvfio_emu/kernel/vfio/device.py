@@ -168,6 +168,7 @@ class VfioDeviceFile(File):
         super().__init__(device.host)
         device.get()
         self.device = device
+        self.detail = device.name
         self.map_size = device.map_size
         self.window = Window(device)
         self.position = 0
