@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import profiles
-from kvmvfio_emu.cli.narrate import narrate
 from kvmvfio_emu.cli.story import DEVICE, Telling, tell
 from kvmvfio_emu.doors.inprocess import Kernel
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE
