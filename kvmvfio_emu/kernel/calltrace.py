@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.commands import ioctl_command
 from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:
@@ -26,13 +26,10 @@ def watched_ioctl(file: File, request: int, arg: UserPtr) -> Any:
     """`File.dispatch`, shown, and what the faults make of it. KVM_RUN, which goes on, shows its return by itself."""
     host = file.host
     trace, fd = host.trace, host.call_fd
-    call = trace.show(
-        "ioctl", file=file.kind, fd=fd, request=request, argument=arg, task=host.current, target=file
-    )
+    call = trace.show("ioctl", file=file.kind, fd=fd, request=request, argument=arg, task=host.current, target=file)
     injected = None
     if host.faults is not None:
-        row = uapi.IOCTLS.get((file.kind, request))  # type: ignore[call-overload]  # any kind may ask
-        injected = None if row is None else host.faults.call(row.name)
+        injected = host.faults.call(ioctl_command(file.kind, request))
     before = trace.resume(call)
     try:
         result = _under(host, injected, lambda: file.dispatch(request, arg))
@@ -84,7 +81,7 @@ def watched_call(
     injected = None if host.faults is None else host.faults.call(name)
     before = trace.resume(number)
     try:
-        result = _under(host, injected, do)
+        result: _T = _under(host, injected, do)
         trace.show("call_return", **fields, **_outcome(result, None, injected))
     except KernelError as error:
         trace.show("call_return", **fields, **_outcome(-1, error, injected))
@@ -114,7 +111,7 @@ def _under(host: Host, injected: Injection | None, do: Callable[[], Any]) -> Any
 
 
 def _outcome(result: Any, error: KernelError | None, injected: Injection | None) -> dict[str, Any]:
-    fields = {"result": result, "errno": 0, "reason": ""}
+    fields = {"result": 0 if result is None else result, "errno": 0, "reason": ""}
     if error is not None:
         fields = {"result": -1, "errno": error.errno, "reason": error.reason}
     if injected is not None:

@@ -13,7 +13,10 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 #: The other system calls on emulated files.
 CALLS = ("open", "read", "write", "pread", "pwrite", "mmap")
-COMMANDS = frozenset({*CALLS, *(row.name for row in uapi.IOCTLS.values())})
+#: An ioctl that the kind of file that got it does not know.
+UNKNOWN = "unknown_ioctl"
+COMMANDS = frozenset({*CALLS, UNKNOWN, *(row.name for row in uapi.IOCTLS.values())})
+_ROWS: Mapping[tuple[str, int], uapi.Ioctl] = dict(uapi.IOCTLS.items())
 
 #: Class -> its commands.
 CLASSES: Mapping[str, frozenset[str]] = {
@@ -23,6 +26,17 @@ CLASSES: Mapping[str, frozenset[str]] = {
     "%ioctl": COMMANDS - frozenset(CALLS),
     "%file": frozenset(CALLS),
 }
+
+
+def ioctl_row(kind: str, request: int) -> uapi.Ioctl | None:
+    """What the API says of ``request`` to a file of ``kind``; None when it has none of that number."""
+    return _ROWS.get((kind, request))
+
+
+def ioctl_command(kind: str, request: int) -> str:
+    """The command that it is, `UNKNOWN` when the API has none of that number."""
+    row = _ROWS.get((kind, request))
+    return UNKNOWN if row is None else row.name
 
 
 def name_set(

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kvmvfio_emu.engine.trace import Trace
 from kvmvfio_emu.kernel.commands import name_set
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
@@ -19,6 +20,8 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 SHORT = 4
 _WHEN = re.compile(r"(\d+)(?:\.\.(\d+))?(\+(\d*))?")
 _LONGEST_DELAY = 1 << 62
+#: Calls whose result is more than a number, so that none can be made up.
+_NO_RETVAL = frozenset(("read", "pread", "mmap"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,12 @@ class Faults:
         """An eventfd that somebody waits for was signalled: whether its waiters are not to hear of it."""
         return self._eventfd([fault for fault in self._faults if fault.lost])
 
-    def read_short(self) -> bool:
-        """A program reads an eventfd: whether it gets only `SHORT` bytes."""
-        return self._eventfd([fault for fault in self._faults if fault.short])
+    def read_eventfd(self, trace: Trace, key: int, size: int) -> int:
+        """A program has read ``size`` bytes of eventfd ``key``: how many of them it gets."""
+        if not self._eventfd([fault for fault in self._faults if fault.short]):
+            return size
+        trace.event("eventfd_short", eventfd=key, bytes=SHORT)
+        return SHORT
 
     @property
     def reads_matter(self) -> bool:
@@ -143,6 +149,8 @@ def parse(text: str) -> Fault:
         raise KvmVfioEmuError(f"inject={text}: say eventfd:lost or eventfd:short")
     if fault.error and fault.retval is not None:
         raise KvmVfioEmuError(f"inject={text}: a call has an error or a retval, not both")
+    if fault.retval is not None and fault.commands is not None and fault.commands & _NO_RETVAL:
+        raise KvmVfioEmuError(f"inject={text}: {', '.join(sorted(_NO_RETVAL))} have no retval to inject")
     if not eventfd and not fault.error and fault.retval is None and not fault.delay_enter and not fault.delay_exit:
         raise KvmVfioEmuError(f"inject={text}: say what is to happen: error=, retval=, delay_enter= or delay_exit=")
     return fault

@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Who acts, in the order in which lanes are drawn: from the program and the hardware up to the guest.
 ACTORS = ("user", "device", "GIC", "host irq", "VFIO", "eventfd", "irqfd", "KVM", "VGIC", "CPU", "guest")
 
@@ -70,10 +75,13 @@ EVENTS: Mapping[str, tuple[str, str]] = {
 }
 
 #: The events that are steps of an interrupt on its way from the line to the guest and back.
-INTERRUPT_STEPS = frozenset(
-    """line_up line_down msi gicd_mask gicd_unmask hw_deactivate host_irq host_irq_lazy host_deactivate irq_unbalanced
-    irq_storm eventfd_trigger eventfd_write eventfd_lost eventfd_resample work set_irq irq_lost msi_unmapped
-    lr_queued resample_ack lpi_unreadable guest_irq guest_iar guest_eoi guest_eret vmexit_irq vmexit_maint""".split()
+INTERRUPT_STEPS = _words(
+    """
+    line_up line_down msi gicd_mask gicd_unmask hw_deactivate host_irq host_irq_lazy host_deactivate
+    irq_unbalanced irq_storm eventfd_trigger eventfd_write eventfd_lost eventfd_resample work set_irq irq_lost
+    msi_unmapped lr_queued resample_ack lpi_unreadable guest_irq guest_iar guest_eoi guest_eret vmexit_irq
+    vmexit_maint
+    """
 )
 
 

@@ -104,14 +104,13 @@ class Decoder:
         ctype = row.struct.removeprefix("struct ")
         parsed = None if data is None else _parse(ctype, bytes(data))
         if parsed is not None and parsed["caps"]:
-            fixed["caps"] = [
-                {
-                    "id": names.scalar(f"{ctype}.cap", cap["id"]),
-                    **(self._plain(cap["body"], "cap") if isinstance(cap["body"], dict) else {"data": cap["body"].hex()}),
-                }
-                for cap in parsed["caps"]
-            ]
+            fixed["caps"] = [self._capability(ctype, cap) for cap in parsed["caps"]]
         return fixed
+
+    def _capability(self, ctype: str, cap: Any) -> dict[str, Any]:
+        body = cap["body"]
+        inside = self._plain(body, "cap") if isinstance(body, dict) else {"data": body.hex()}
+        return {"id": names.scalar(f"{ctype}.cap", cap["id"]), **inside}
 
     def _plain(self, parsed: Any, ctype: str) -> dict[str, Any]:
         """A container of construct's as plain data."""

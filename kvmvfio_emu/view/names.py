@@ -10,6 +10,11 @@ from typing import Any
 
 from kvmvfio_emu import uapi
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Numbers that JavaScript, and so most readers of JSON, do not keep exactly.
 _EXACT = 1 << 53
 
@@ -70,24 +75,32 @@ VALUES = {
 }
 
 #: Struct.field that is a descriptor; of an array, each element.
-DESCRIPTORS = frozenset(
-    """kvm_irqfd.fd kvm_irqfd.resamplefd kvm_ioeventfd.fd kvm_create_device.fd kvm_userspace_memory_region2.guest_memfd
-    kvm_arch_forwarded_irq.fd kvm_vfio_dev_irq.fd vfio_device_ioeventfd.fd vfio_pci_hot_reset.group_fds
-    vfio_device_bind_iommufd.iommufd iommu_fault_alloc.out_fault_fd""".split()
+DESCRIPTORS = _words(
+    """
+    kvm_irqfd.fd kvm_irqfd.resamplefd kvm_ioeventfd.fd kvm_create_device.fd
+    kvm_userspace_memory_region2.guest_memfd kvm_arch_forwarded_irq.fd kvm_vfio_dev_irq.fd
+    vfio_device_ioeventfd.fd vfio_pci_hot_reset.group_fds vfio_device_bind_iommufd.iommufd
+    iommu_fault_alloc.out_fault_fd
+    """
 )
 
 #: Fields that are addresses, offsets or masks wherever they are: written in hexadecimal.
-_HEX = frozenset(
-    """addr address address_lo address_hi base userspace_addr guest_phys_addr dirty_bitmap vaddr user_va iova dst_iova
-    src_iova data_uptr allowed_iovas offset data_offset start end last size memory_size length id
-    iova_pgsizes pgsize_bitmap page_size phys_addr gpa gva esr fault_ipa features sigset datamatch""".split()
+_HEX = _words(
+    """
+    addr address address_lo address_hi base userspace_addr guest_phys_addr dirty_bitmap vaddr user_va iova
+    dst_iova src_iova data_uptr allowed_iovas offset data_offset start end last size memory_size length id
+    iova_pgsizes pgsize_bitmap page_size phys_addr gpa gva esr fault_ipa features sigset datamatch
+    """
 )
 #: Those of them that are small numbers in some structs.
-_DECIMAL = frozenset(
-    """vfio_irq_set.start kvm_vfio_dev_irq.start iommu_destroy.id iommu_destroy.size iommu_ioas_alloc.size
-    iommu_ioas_map.size iommu_ioas_copy.size iommu_ioas_unmap.size iommu_ioas_iova_ranges.size iommu_hwpt_alloc.size
-    iommu_ioas_allow_iovas.size iommu_option.size iommu_vfio_ioas.size iommu_hw_info.size iommu_fault_alloc.size
-    iommu_hwpt_set_dirty_tracking.size iommu_hwpt_get_dirty_bitmap.size iommu_hwpt_invalidate.size""".split()
+_DECIMAL = _words(
+    """
+    vfio_irq_set.start kvm_vfio_dev_irq.start iommu_destroy.id iommu_destroy.size iommu_ioas_alloc.size
+    iommu_ioas_map.size iommu_ioas_copy.size iommu_ioas_unmap.size iommu_ioas_iova_ranges.size
+    iommu_hwpt_alloc.size iommu_ioas_allow_iovas.size iommu_option.size iommu_vfio_ioas.size iommu_hw_info.size
+    iommu_fault_alloc.size iommu_hwpt_set_dirty_tracking.size iommu_hwpt_get_dirty_bitmap.size
+    iommu_hwpt_invalidate.size
+    """
 )
 
 #: Fields that nobody means.
@@ -118,8 +131,10 @@ ONLY_WITH = {
 }
 
 #: Requests whose result is a descriptor.
-GIVES_DESCRIPTOR = frozenset(
-    "KVM_CREATE_VM KVM_CREATE_VCPU KVM_CREATE_GUEST_MEMFD KVM_GET_STATS_FD VFIO_GROUP_GET_DEVICE_FD".split()
+GIVES_DESCRIPTOR = _words(
+    """
+    KVM_CREATE_VM KVM_CREATE_VCPU KVM_CREATE_GUEST_MEMFD KVM_GET_STATS_FD VFIO_GROUP_GET_DEVICE_FD
+    """
 )
 
 
@@ -129,9 +144,9 @@ def bits(prefix: str) -> tuple[tuple[int, str], ...]:
     found: dict[int, str] = {}
     for name in uapi.constants.__all__:
         value = getattr(uapi, name)
-        if name.startswith(prefix) and not name.endswith(_NO_BITS) and isinstance(value, int):
-            if value > 0 and not value & value - 1:
-                found.setdefault(value, name.removeprefix(prefix))
+        is_flag = name.startswith(prefix) and not name.endswith(_NO_BITS) and isinstance(value, int)
+        if is_flag and value > 0 and not value & value - 1:
+            found.setdefault(value, name.removeprefix(prefix))
     return tuple(sorted(found.items()))
 
 

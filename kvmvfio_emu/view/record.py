@@ -10,6 +10,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.hw.gich import lr_text
 from kvmvfio_emu.hw.ich import IchInterface
+from kvmvfio_emu.kernel.commands import ioctl_command, ioctl_row
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.device import DeviceFile
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 #: Bytes of a read's or write's data that are shown.
 _DATA = 64
 #: What of ``struct kvm_run`` says more about an exit.
-_EXITS = {uapi.KVM_EXIT_MMIO: "mmio", uapi.KVM_EXIT_SYSTEM_EVENT: "system_event", uapi.KVM_EXIT_INTERNAL_ERROR: "internal"}
+_EXITS = {
+    uapi.KVM_EXIT_MMIO: "mmio",
+    uapi.KVM_EXIT_SYSTEM_EVENT: "system_event",
+    uapi.KVM_EXIT_INTERNAL_ERROR: "internal",
+}
 
 
 def header(host: Host, mode: str | None = None) -> Record:
@@ -104,7 +109,7 @@ class Recorder:
     def _ioctl(self, event: Event) -> dict[str, Any]:
         fields = event.fields
         file, request, pointer = fields["target"], fields["request"], fields["argument"]
-        row = uapi.IOCTLS.get((file.kind, request))
+        row = ioctl_row(file.kind, request)
         found = _who(fields)
         found["request"] = uapi.ioctl_name(request, file.kind) if row is None else row.name
         found["number"] = f"{request:#x}"
@@ -122,7 +127,7 @@ class Recorder:
     def _ioctl_return(self, event: Event) -> dict[str, Any]:
         fields = event.fields
         file, request = fields["target"], fields["request"]
-        row = uapi.IOCTLS.get((file.kind, request))
+        row = ioctl_row(file.kind, request)
         found = _who(fields, task=False)
         found["request"] = uapi.ioctl_name(request, file.kind) if row is None else row.name
         found |= _outcome(fields)
@@ -212,8 +217,7 @@ def command(event: Event) -> str:
     """The name of the ioctl or call that ``event`` is about; empty when it is about none."""
     fields = event.fields
     if event.name in ("ioctl", "ioctl_return"):
-        row = uapi.IOCTLS.get((fields["file"], fields["request"]))
-        return "" if row is None else row.name
+        return ioctl_command(fields["file"], fields["request"])
     return str(fields["call"]) if event.name in ("call", "call_return") else ""
 
 

@@ -43,9 +43,8 @@ def _walk(ctype: Any) -> Iterator[tuple[str, Any]]:
     for name, field in ctype.fields or ():
         if not name:
             yield from _walk(field.type)
-        elif not name.strip("_").startswith(names.PADDING):
-            if not (field.type.kind == "array" and field.type.length is None):  # its length is somewhere else
-                yield name, field.type
+        elif not name.strip("_").startswith(names.PADDING) and getattr(field.type, "length", 0) is not None:
+            yield name, field.type  # but for an array whose length is somewhere else
 
 
 def _field(value: Any, place: str, ctype: Any, descriptor: Callable[[int], Any]) -> Any:

@@ -128,6 +128,10 @@ class VfioDevice:
     def request(self) -> None:
         """The bound driver wants to let go, and somebody holds the device: ask for it. By default nobody is told."""
 
+    def masks(self) -> dict[int, bool]:
+        """The interrupts that can be masked, by index, and whether they are; for listings."""
+        return {}
+
     # -- registers ---------------------------------------------------------------------------------
 
     @property
