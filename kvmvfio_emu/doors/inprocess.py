@@ -189,7 +189,11 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
     def write(self, fd: FileLike, data: bytes) -> int:
         """As `os.write`; what a write to an eventfd causes has happened when this returns."""
         return self._transfer(
-            "write", fd, lambda file: file.write(bytes(data), None), lambda number: os.write(number, data), data=data
+            "write",
+            fd,
+            lambda file: file.write(bytes(memoryview(data)), None),
+            lambda number: os.write(number, data),
+            data=data,
         )
 
     def pread(self, fd: FileLike, length: int, offset: int) -> bytes:
@@ -208,7 +212,7 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
         return self._transfer(
             "pwrite",
             fd,
-            lambda file: file.write(bytes(data), offset),
+            lambda file: file.write(bytes(memoryview(data)), offset),
             lambda number: os.pwrite(number, data, offset),
             data=data,
             offset=offset,
@@ -360,7 +364,7 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
         try:
             if file is not None and self.host.trace.calls:
                 if "data" in arguments:
-                    arguments["data"] = bytes(arguments["data"])
+                    arguments["data"] = bytes(memoryview(arguments["data"]))
                 result = watched_call(self.host, call, lambda: emulated(file), file=file, fd=number, **arguments)
             else:
                 result = real(number) if file is None else emulated(file)
@@ -369,7 +373,7 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
         self._enter()
         return result
 
-    def _read_real(self, length: int, fd: int) -> bytes:
+    def _read_real(self, fd: int, length: int) -> bytes:
         data = os.read(fd, length)
         faults = self.host.faults
         if faults is not None and faults.reads_matter and (key := eventfd_key(fd)) is not None:

@@ -83,6 +83,16 @@ INTERRUPT_STEPS = _words(
     vmexit_maint
     """
 )
+#: Events that tell of what has just been done, and the beginnings of the state paths that they did it to. Every other
+#: event comes before its effect.
+DONE: Mapping[str, tuple[str, ...]] = {
+    "lr_queued": ("lr.",),
+    "guest_iar": ("lr.",),
+    "vmentry": ("vcpu.", "lr."),
+    "vgic_init": ("vgic.",),
+    "forward_assign": ("irq.", "rbtree."),
+    "forward_deassign": ("irq.", "rbtree."),
+}
 
 
 class _Fields(dict[str, Any]):

@@ -15,7 +15,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.device import DeviceFile
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.view import names
-from kvmvfio_emu.view.actors import EVENTS
+from kvmvfio_emu.view.actors import DONE, EVENTS
 from kvmvfio_emu.view.decode import Decoder
 from kvmvfio_emu.view.sink import MAGIC, VERSION, Record
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.task import Task
     from kvmvfio_emu.view.snapshot import Snapshot
 
+_RETURNS = ("ioctl_return", "call_return")
 #: Bytes of a read's or write's data that are shown.
 _DATA = 64
 #: What of ``struct kvm_run`` says more about an exit.
@@ -55,7 +56,8 @@ class Recorder:
     """A listener that makes a record of each event and hands it to ``emit``.
 
     ``accepts(name, actor, command)`` says which events are wanted; ``command`` is the ioctl's or call's name, if it is
-    one. ``snapshot``: each record also has what changed in the kernel's state since the last one.
+    one. ``snapshot``: each record also has what its event changed in the kernel's state. Then a record is emitted
+    when the next event comes, and the last one by `finish`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Recorder:
         self._emit = emit
         self._accepts = accepts
         self._snapshot = snapshot
+        self._held: Record | None = None
         self._first = host.trace.number
         #: What calls in progress said of their argument, by the number of their event: their return tells what differs.
         self._open: dict[int, dict[str, Any]] = {}
@@ -98,11 +101,34 @@ class Recorder:
             record["cause"] = event.cause - first
         if fields:
             record["f"] = fields
-        if self._snapshot is not None:
+        if self._snapshot is None:
+            self._emit(record)
+        else:
+            self._hold(record, self._snapshot.changes())
+
+    def _hold(self, record: Record, changes: dict[str, Any]) -> None:
+        """With state: keep a record until its effect is seen, which for most events comes after them."""
+        held, self._held = self._held, record
+        own = DONE.get(record["name"], ())
+        if held is None or (record["name"] in _RETURNS and record.get("cause") == held["n"]):
+            own = ("",)  # nothing came between: it is all the call's, or what there was before
+        if changes:
+            mine = {path: value for path, value in changes.items() if path.startswith(own)}
+            if mine:
+                record["s"] = mine
+            if held is not None and len(mine) < len(changes):
+                held["s"] = held.get("s", {}) | {path: value for path, value in changes.items() if path not in mine}
+        if held is not None:
+            self._emit(held)
+
+    def finish(self) -> None:
+        """Nothing more comes: emit what is held."""
+        held, self._held = self._held, None
+        if held is not None and self._snapshot is not None:
             changes = self._snapshot.changes()
             if changes:
-                record["s"] = changes
-        self._emit(record)
+                held["s"] = held.get("s", {}) | changes
+            self._emit(held)
 
     # -- ioctls -----------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ class Tracing:
             if stop in self._stops:
                 self._stops.remove(stop)
                 end()
+                listener.finish()
 
         self._stops.append(stop)
         return stop
