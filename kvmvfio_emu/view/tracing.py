@@ -61,6 +61,7 @@ class Tracing:
         self._error: OSError | None = None
         self._resources = ExitStack()
         self._name = "stderr"
+        self._stderr = target is None
         if callable(target):
             self._sink: Sink = _Calls(target)
         else:
@@ -91,7 +92,8 @@ class Tracing:
         with self._resources:
             if self._error is None:
                 self._write(lambda _: self._sink.close(), None)
-        if self._error is not None:
+        gone = self._stderr and isinstance(self._error, BrokenPipeError)  # who could be told?
+        if self._error is not None and not gone:
             raise KvmVfioEmuError(f"trace {self._name}: {self._error.strerror}; it ends early") from None
 
     def _record(self, record: Record) -> None:
