@@ -6,6 +6,7 @@ Models kvm_arm_vcpu_set_attr and its kin (arch/arm64/kvm/guest.c, pmu-emul.c, ar
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 _TIMERS = ("KVM_ARM_VCPU_TIMER_IRQ_VTIMER", "KVM_ARM_VCPU_TIMER_IRQ_PTIMER")
 _NESTED_TIMERS = ("KVM_ARM_VCPU_TIMER_IRQ_HVTIMER", "KVM_ARM_VCPU_TIMER_IRQ_HPTIMER")
-_PMU = (
-    "KVM_ARM_VCPU_PMU_V3_IRQ",
-    "KVM_ARM_VCPU_PMU_V3_INIT",
-    "KVM_ARM_VCPU_PMU_V3_FILTER",
-    "KVM_ARM_VCPU_PMU_V3_SET_PMU",
-)
 #: KVM_VCPU_TSC_CTRL and KVM_VCPU_TSC_OFFSET, both 0; the project's headers are those of ARM.
 _TSC_GROUP = _TSC_OFFSET = 0
 _FIRST_PPI, _FIRST_SPI, _LAST_SPI = 16, 32, 1019
@@ -34,15 +29,77 @@ _STOLEN_TIME_ALIGN = 64
 _PAGE = 4096
 
 
+_NO_MONITORS = "ENODEV the vCPU has no performance monitors"
+_MONITORS_USED = "EBUSY the performance monitors are set up"
+_PMU = AttrGroup("KVM_ARM_VCPU_PMU_V3_CTRL", when="arch=arm64")
+_TIMER = AttrGroup(
+    "KVM_ARM_VCPU_TIMER_CTRL",
+    _TIMERS,
+    when="arch=arm64",
+    payload="int32_t",
+    gettable=True,
+    what="The private interrupt (PPI) by which a timer interrupts, on all vCPUs.",
+    errors=("EINVAL there is no VGIC, or that is no PPI", "EBUSY a vCPU has run"),
+)
+
+
 class VcpuAttributes:
     """What the attributes of one vCPU are set to."""
 
     #: ARM's. "KVM_ARM_VCPU_PMU_V3_CTRL" is only there on a vCPU with that feature.
     groups = (
-        AttrGroup("KVM_ARM_VCPU_PMU_V3_CTRL", _PMU, when="arch=arm64"),
-        AttrGroup("KVM_ARM_VCPU_TIMER_CTRL", _TIMERS, when="arch=arm64"),
-        AttrGroup("KVM_ARM_VCPU_TIMER_CTRL", _NESTED_TIMERS, when="arch=arm64 timer_interrupts=4"),
-        AttrGroup("KVM_ARM_VCPU_PVTIME_CTRL", ("KVM_ARM_VCPU_PVTIME_IPA",), when="arch=arm64 KVM_CAP_STEAL_TIME"),
+        replace(
+            _PMU,
+            names=("KVM_ARM_VCPU_PMU_V3_IRQ",),
+            payload="int32_t",
+            gettable=True,
+            what="The interrupt of the performance monitors: one PPI for all vCPUs, or a shared interrupt for each.",
+            errors=(
+                _NO_MONITORS,
+                "EINVAL there is no VGIC, or not such an interrupt",
+                "EBUSY set already",
+                "ENXIO getting it before it is set",
+            ),
+        ),
+        replace(
+            _PMU,
+            names=("KVM_ARM_VCPU_PMU_V3_INIT",),
+            what="Make them ready for use. With a VGIC, after that is initialised and the interrupt is set.",
+            errors=(
+                "ENODEV no performance monitors, or the VGIC is not initialised",
+                "ENXIO no interrupt",
+                _MONITORS_USED,
+            ),
+        ),
+        replace(
+            _PMU,
+            names=("KVM_ARM_VCPU_PMU_V3_FILTER",),
+            payload="struct kvm_pmu_event_filter",
+            what="Which events the guest may count.",
+            errors=(
+                _NO_MONITORS,
+                "EINVAL no such events, or another action",
+                "EBUSY a vCPU has run, or they are set up",
+            ),
+        ),
+        replace(
+            _PMU,
+            names=("KVM_ARM_VCPU_PMU_V3_SET_PMU",),
+            payload="int32_t",
+            what="The perf device that counts; the emulated host has none.",
+            errors=(_NO_MONITORS, "ENXIO no such device", _MONITORS_USED),
+        ),
+        _TIMER,
+        replace(_TIMER, names=_NESTED_TIMERS, when="arch=arm64 timer_interrupts=4"),
+        AttrGroup(
+            "KVM_ARM_VCPU_PVTIME_CTRL",
+            ("KVM_ARM_VCPU_PVTIME_IPA",),
+            when="arch=arm64 KVM_CAP_STEAL_TIME",
+            payload="uint64_t",
+            gettable=True,
+            what="The guest physical address of the record of stolen time. Unset it reads as all ones.",
+            errors=("EINVAL not 64-byte aligned, or not in guest memory", "EEXIST set already"),
+        ),
     )
 
     def __init__(self, vcpu: Vcpu) -> None:

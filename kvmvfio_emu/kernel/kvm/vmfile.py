@@ -30,7 +30,19 @@ class VmFile(File):
     link = "anon_inode:kvm-vm"
     unknown_errno = errno.EINVAL
     seekable = True
-    attributes = (AttrGroup("KVM_ARM_VM_SMCCC_CTRL", ("KVM_ARM_VM_SMCCC_FILTER",)),)
+    attributes = (
+        AttrGroup(
+            "KVM_ARM_VM_SMCCC_CTRL",
+            ("KVM_ARM_VM_SMCCC_FILTER",),
+            payload="struct kvm_smccc_filter",
+            what="What becomes of a range of the guest's firmware calls.",
+            errors=(
+                "EINVAL an empty range, or another action",
+                "EBUSY a vCPU has run",
+                "EEXIST overlaps another range",
+            ),
+        ),
+    )
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm.host)

@@ -161,7 +161,7 @@ class VgicV2Device(KvmDevice):
     )
 
     def create(self) -> None:
-        """EEXIST, EBUSY as `create_vgic`."""
+        """EEXIST the virtual machine has one; EBUSY a vCPU runs, or has run. As `create_vgic`."""
         create_vgic(self.vm)
 
     @property

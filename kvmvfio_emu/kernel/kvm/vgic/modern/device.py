@@ -64,7 +64,7 @@ class VgicDevice(KvmDevice):
     frames: ClassVar[dict[int, FrameAddress]]
 
     def create(self) -> None:
-        """EEXIST, EBUSY as `create_vgic`."""
+        """EEXIST the virtual machine has one; EBUSY a vCPU runs, or has run. As `create_vgic`."""
         create_vgic(self.vm, self.core_class)
 
     @property
