@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from gicv3_rig import GICV3_BOARD
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import BAD_POINTERS, BOARD, CLOSED, NIC, Client
 
@@ -17,6 +17,9 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup, offered
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
+from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
+from kvmvfio_emu.kernel.kvm.vmfile import VmFile
+from kvmvfio_emu.view.offered import file_attributes
 
 #: (profile, version of the host's GIC) that together have every type.
 HOSTS = [("rfc-2014", 2), ("rfc-v2", 2), ("draft-v4", 2), ("mainline", 2), ("linux-6.1", 2), ("linux-6.12", 3)]
@@ -115,6 +118,7 @@ def forwarding(client: Client, data: st.DataObject, descriptors: list[int]) -> b
 
 
 @pytest.mark.parametrize(("profile", "gic"), HOSTS)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_only_declared_errors(profile: str, gic: int, data: st.DataObject) -> None:
     client = Client(profile, BOARDS[gic])
@@ -144,4 +148,31 @@ def test_a_host_without_split_completion_says_enxio() -> None:
     row = next(row for row in kinds(client)[0].attributes if row.group == "KVM_DEV_VFIO_DEVICE")
     assert "ENXIO" in declared_errors(row)
     client.refused("ENXIO", client.set_at, client.kvm_vfio(vm), row.number, numbers(row)[0], 0)
+    client.finish()
+
+
+@pytest.mark.parametrize("gic", [2, 3])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_the_same_of_the_attributes_of_a_virtual_machine_and_a_vcpu(gic: int, data: st.DataObject) -> None:
+    client = Client("linux-6.12", BOARDS[gic])
+    vm = client.vm()
+    if data.draw(st.booleans()):
+        client.create_device(vm, uapi.KVM_DEV_TYPE_ARM_VGIC_V3 if gic == 3 else uapi.KVM_DEV_TYPE_ARM_VGIC_V2)
+    vcpu = client.vcpu(vm)
+    target = uapi.pack("struct kvm_vcpu_init", target=5)
+    uapi.view("struct kvm_vcpu_init", target).features[0] = data.draw(st.booleans()) << uapi.KVM_ARM_VCPU_PMU_V3
+    client.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, target)
+    files = [(VmFile, vm), (VcpuFile, vcpu)]
+    rows = [(row, fd) for cls, fd in files for row in offered(file_attributes(cls), client.host.profile)]
+    for _ in range(12):
+        row, fd = data.draw(st.sampled_from(rows))
+        assert row.what
+        verb = client.get_at if row.gettable and data.draw(st.booleans()) else client.set_at
+        word = data.draw(st.sampled_from([0, 1, 20, 31, 33, 64, 1100, 0x8400_0000, (1 << 64) - 1]))
+        bad = data.draw(st.booleans())
+        pointer = 0x10 if bad else client.pointer(word.to_bytes(8, "little") + bytes(120))
+        refused = answer(verb, fd, row.number, getattr(uapi, row.names[0]), pointer)
+        assert refused in {"", *declared_errors(row)}, f"{row.names[0]}: {refused}"
+        assert refused or not (bad and row.payload), row
     client.finish()
