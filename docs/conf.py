@@ -12,7 +12,7 @@ author = "The kvmvfio-emu authors"
 project_copyright = author
 version = release = kvmvfio_emu.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser", "kvmvfio_emu_reference", "kvmvfio_emu_files"]
+extensions = ["sphinx.ext.autodoc", "myst_parser", "kvmvfio_emu_reference", "kvmvfio_emu_files", "kvmvfio_emu_man"]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "kvmvfio-emu"
@@ -24,3 +24,5 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 myst_heading_anchors = 3
+
+man_pages = [("man", "kvmvfio-emu", "emulated KVM and VFIO kernel API, with IRQ forward control", author, 1)]

@@ -112,7 +112,7 @@ class CommandLine(Written):
     def markdown(self) -> str:
         os.environ["COLUMNS"] = "100"
         top = parser()
-        lines = ["```text", top.format_help(), "```"]
+        lines = ["## kvmvfio-emu", "", "```text", top.format_help(), "```"]
         for action in top._actions:
             if isinstance(action, argparse._SubParsersAction):
                 for name, sub in action.choices.items():
