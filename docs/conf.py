@@ -12,7 +12,15 @@ author = "The kvmvfio-emu authors"
 project_copyright = author
 version = release = kvmvfio_emu.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser", "kvmvfio_emu_reference", "kvmvfio_emu_files", "kvmvfio_emu_man"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "myst_parser",
+    "kvmvfio_emu_reference",
+    "kvmvfio_emu_files",
+    "kvmvfio_emu_man",
+    "kvmvfio_emu_pictures",
+]
+html_static_path = ["_static"]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "kvmvfio-emu"
