@@ -249,9 +249,8 @@ def test_strange_values_are_written_somehow() -> None:
 
 def test_without_the_package_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "perfetto.trace_builder.proto_builder", None)
-    with pytest.raises(
-        MissingPackageError, match=r"needs the Python package perfetto.*pip install 'kvmvfio-emu\[trace"
-    ):
+    wanted = r"needs the Python package perfetto.*pip install 'kvmvfio-emu\[trace"
+    with pytest.raises(MissingPackageError, match=wanted):
         PerfettoSink(io.BytesIO())
 
 
