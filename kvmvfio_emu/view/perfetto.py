@@ -17,27 +17,28 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
+from kvmvfio_emu.view.actors import ACTORS
 from kvmvfio_emu.view.extra import load
 from kvmvfio_emu.view.sink import Record
 
-#: As in the records' schema: the order of the tracks.
-ACTORS = ("user", "device", "GIC", "host irq", "VFIO", "eventfd", "irqfd", "KVM", "VGIC", "CPU", "guest")
 _WINDOW = 16384
 _SEQUENCE = 1
+_RETURNS = ("ioctl_return", "call_return")
 _LONGEST_NAME = 120  #: characters; a name is drawn, the fields have the rest
 _DEEPEST = 8
 _MIN, _MAX, _UNSIGNED = -(1 << 63), 1 << 63, 1 << 64
 
 
 class PerfettoSink:
-    """Writes TracePackets to ``stream``, which stays the caller's. Timestamps are the model's nanoseconds."""
+    """Writes TracePackets to ``file``, which `close` closes if ``owned``. Timestamps are the model's nanoseconds."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, owned: bool = True) -> None:
         what = "a Perfetto trace"
         self._proto = load("perfetto.protos.perfetto.trace.perfetto_trace_pb2", what, "trace")
         builder = load("perfetto.trace_builder.proto_builder", what, "trace")
-        self._stream = stream
-        self._builder = builder.StreamingTraceProtoBuilder(stream)
+        self._file = file
+        self._owned = owned
+        self._builder = builder.StreamingTraceProtoBuilder(file)
         self._waiting: deque[Any] = deque()
         self._run: _Run | None = None
         self._runs = 0
@@ -62,7 +63,9 @@ class PerfettoSink:
         """What did not end stays open: Perfetto shows it up to the trace's end."""
         while self._waiting:
             self._write(self._waiting.popleft())
-        self._stream.flush()
+        self._file.flush()
+        if self._owned:
+            self._file.close()
 
     # -- for the runs -----------------------------------------------------------------------------------------
 
@@ -157,23 +160,23 @@ class _Run:
         if len(self._recent) > _WINDOW:
             del self._recent[next(iter(self._recent))]
         cause = record.get("cause")
-        if cause is not None and name != "ioctl_return" and cause in self._recent:
+        if cause is not None and name not in _RETURNS and cause in self._recent:
             self._sink.arrow(self._recent[cause], event)
         for path, value in record.get("s", {}).items():
             self._state(time, path, value)
 
     def _event(self, name: str, time: int, actor: str, fields: Record, record: Record) -> _Step:
         """The event of one record, and what it begins or ends."""
-        if name == "ioctl":
+        if name in ("ioctl", "call"):
             track = self._lane("user", "task", fields)
             self._end_all(time, track)  # a task makes one call at a time: the return was not recorded
-            event = self._begin(time, track, str(fields.get("request", "ioctl")), actor)
+            event = self._begin(time, track, _call(name, fields), actor)
             self._calls[record["n"]] = track
-        elif name == "ioctl_return":
+        elif name in _RETURNS:
             called = self._calls.pop(record.get("cause", 0), None)
             if called is None or not self._open.get(called):
                 track = self._lane("user", "task", fields)
-                event = self._instant(time, track, f"{fields.get('request', 'ioctl')} returns", actor)
+                event = self._instant(time, track, f"{_call(name, fields)} returns", actor)
             else:
                 event = self._end(time, called)
         elif name == "vmentry":
@@ -253,6 +256,10 @@ class _Run:
             annotation = event.debug_annotations.add()
             annotation.name = _name(name)
             _fill(annotation, value)
+
+
+def _call(name: str, fields: Record) -> str:
+    return str(fields.get("request") or fields.get("call") or name)
 
 
 def _fill(annotation: Any, value: Any, depth: int = 0) -> None:

@@ -57,11 +57,12 @@ class _Change(NamedTuple):
 
 
 class VcdSink:
-    """Writes to ``stream``, which stays the caller's."""
+    """Writes to ``file``, which `close` closes if ``owned``."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, file: TextIO, *, owned: bool = True) -> None:
         self._vcd = load("vcd", "a value change dump", "trace")
-        self._stream = stream
+        self._file = file
+        self._owned = owned
         self._runs: list[str] = []
         self._headers: list[Record] = []
         self._changes: list[_Change] = []
@@ -113,12 +114,14 @@ class VcdSink:
     def close(self) -> None:
         """Write it all."""
         comment = "\n".join(json.dumps(header, sort_keys=True) for header in self._headers)
-        with self._vcd.VCDWriter(self._stream, timescale="1 ps", comment=_ascii(comment), check_values=True) as writer:
+        with self._vcd.VCDWriter(self._file, timescale="1 ps", comment=_ascii(comment), check_values=True) as writer:
             variables = self._declare(writer)
             for change in sorted(self._changes, key=lambda change: change.time):  # stable: a run's order stays
                 variable = variables[change.run, change.path]
                 writer.change(variable.handle, change.time, variable.form(change.value))
-        self._stream.flush()
+        self._file.flush()
+        if self._owned:
+            self._file.close()
 
     def _declare(self, writer: Any) -> dict[tuple[int, str], _Variable]:
         values: dict[tuple[int, str], set[Any]] = {}

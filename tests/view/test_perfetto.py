@@ -17,7 +17,7 @@ from handmade import HEADER, records, write
 
 from kvmvfio_emu.view import perfetto
 from kvmvfio_emu.view.extra import MissingPackageError
-from kvmvfio_emu.view.perfetto import ACTORS, PerfettoSink
+from kvmvfio_emu.view.perfetto import PerfettoSink
 
 proto = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
 Event = proto.TrackEvent
@@ -115,7 +115,7 @@ class Parsed:
 
 def exported(*, state: bool = True) -> bytes:
     stream = io.BytesIO()
-    write(PerfettoSink(stream), state=state)
+    write(PerfettoSink(stream, owned=False), state=state)
     return stream.getvalue()
 
 
@@ -199,7 +199,7 @@ def test_no_state_no_state_tracks() -> None:
 
 def test_calls_whose_return_is_missing_do_not_nest() -> None:
     stream = io.BytesIO()
-    sink = PerfettoSink(stream)
+    sink = PerfettoSink(stream, owned=False)
     sink.begin(HEADER)
     for number in (1, 2, 3):
         fields = {"task": 7, "request": f"KVM_{number}"}
@@ -212,11 +212,29 @@ def test_calls_whose_return_is_missing_do_not_nest() -> None:
     assert [end for _, end, _ in found][:2] == [2, 3]
 
 
+def test_a_call_that_is_no_ioctl_is_a_slice_too_and_an_owned_file_is_closed() -> None:
+    class Kept(io.BytesIO):
+        data = b""
+
+        def close(self) -> None:
+            self.data = self.getvalue()
+            super().close()
+
+    stream = Kept()
+    sink = PerfettoSink(stream)
+    fields = {"task": 7, "call": "pread64"}
+    sink.record({"n": 1, "t": 1, "name": "call", "actor": "user", "f": fields})
+    sink.record({"n": 2, "t": 4, "name": "call_return", "actor": "user", "cause": 1, "f": {"call": "pread64"}})
+    sink.close()
+    assert stream.closed
+    assert Parsed(stream.data).slices("user task 7") == [(1, 4, "pread64")]
+
+
 def test_a_long_trace_is_written_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """And an effect whose cause is written has no arrow: the one before it has."""
     monkeypatch.setattr(perfetto, "_WINDOW", 64)
     stream = io.BytesIO()
-    sink = PerfettoSink(stream)
+    sink = PerfettoSink(stream, owned=False)
     sink.begin(HEADER)
     for number in range(1, 1001):
         cause = {1000: 1, 999: 998}.get(number)
@@ -230,7 +248,7 @@ def test_a_long_trace_is_written_on_the_way(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_strange_values_are_written_somehow() -> None:
     stream = io.BytesIO()
-    sink = PerfettoSink(stream)
+    sink = PerfettoSink(stream, owned=False)
     nested: Any = 1
     for _ in range(50):
         nested = [nested]
@@ -252,10 +270,6 @@ def test_without_the_package_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
     wanted = r"needs the Python package perfetto.*pip install 'kvmvfio-emu\[trace"
     with pytest.raises(MissingPackageError, match=wanted):
         PerfettoSink(io.BytesIO())
-
-
-def test_actors_have_one_rank_each() -> None:
-    assert len(set(ACTORS)) == len(ACTORS)
 
 
 @pytest.mark.skipif(shutil.which("trace_processor_shell") is None, reason="no trace_processor_shell")

@@ -53,7 +53,7 @@ class Waves:
 
 def dumped(*, state: bool = True) -> Waves:
     stream = io.StringIO()
-    write(VcdSink(stream), state=state)
+    write(VcdSink(stream, owned=False), state=state)
     return Waves(stream.getvalue())
 
 
@@ -120,13 +120,13 @@ def test_without_state_the_events_still_tell_the_lines() -> None:
 
 def test_an_empty_trace_is_a_dump() -> None:
     stream = io.StringIO()
-    VcdSink(stream).close()
+    VcdSink(stream, owned=False).close()
     assert Waves(stream.getvalue()).declared == {}
 
 
 def test_more_steps_in_a_nanosecond_than_picoseconds_stay_in_order_and_in_it() -> None:
     stream = io.StringIO()
-    sink = VcdSink(stream)
+    sink = VcdSink(stream, owned=False)
     sink.begin(HEADER)
     for number in range(1, 3001):
         sink.record({"n": number, "t": 7, "name": "x", "actor": "KVM", "s": {"a.b": number}})
@@ -140,7 +140,7 @@ def test_more_steps_in_a_nanosecond_than_picoseconds_stay_in_order_and_in_it() -
 
 def test_hostile_names_and_values_are_only_text() -> None:
     stream = io.StringIO()
-    sink = VcdSink(stream)
+    sink = VcdSink(stream, owned=False)
     sink.begin({**HEADER, "mode": "a $end $scope", "machine": "x $end\n$enddefinitions $end"})
     state = {"gic.1 2.line\n": "on\n#99", "gic.1_2.line_": True, "é.$end": "ü $end", "": 1, "gic.9.state": "strange"}
     sink.record({"n": 1, "t": 0, "name": "x", "actor": "KVM", "s": state})
