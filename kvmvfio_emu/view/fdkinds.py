@@ -14,7 +14,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.view.strace import Call, descriptor
 
 Kinds = frozenset[str]
-_MOST_PROCESSES, _MOST_DESCRIPTORS = 4096, 1 << 16
+_MOST_PROCESSES, _MOST_DESCRIPTORS = 256, 4096
 _CLONE_FILES = 0x400
 _F_DUPFD = ("F_DUPFD", "F_DUPFD_CLOEXEC", "0", "0x406", "1030")
 _OPENS = {"open": 0, "openat": 1, "openat2": 1, "creat": 0}
