@@ -7,8 +7,9 @@ import re
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 _XXD = re.compile(r"([0-9a-fA-F]{4,16}):")
-_CANONICAL = re.compile(r"([0-9a-fA-F]{8,16})(?:  |$)")
-_WORDS = re.compile(r"([0-9a-fA-F]{7})(?: +(?=[0-9a-fA-F]{4}\b)| *$)")
+_CANONICAL = re.compile(r"([0-9a-fA-F]{8,16})(?:  (?=[0-9a-fA-F]{2}\b)|$)")
+_WORDS = re.compile(r"([0-9a-fA-F]{7,})(?: +(?=[0-9a-fA-F]{4}\b)| *$)")
+_OFFSET_ONLY = re.compile(r"[0-9a-fA-F]+\s*")
 _TOKEN = re.compile(r"[^\s,;:{}]+")
 _ESCAPE = re.compile(r'\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|([abfnrtv\\"\']))|([^\\"])')
 _ESCAPED = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, '"': 34, "'": 39}
@@ -31,16 +32,17 @@ def parse(text: str) -> bytes:
         return _c_string(stripped)
     data = bytearray()
     repeat = False
+    form = _form(text)
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() == "*":  # the line before again, up to the next offset
             repeat = True
             continue
-        offset, begin, end, words = _frame(line)
+        offset, begin, end = _frame(line, form)
         if offset is not None and repeat:
             _fill(data, offset, number)
             repeat = False
         for match in _TOKEN.finditer(line[:end], begin):
-            data += _token(match[0], words, number, match.start() + 1)
+            data += _token(match[0], form is _WORDS, number, match.start() + 1)
         if len(data) > LIMIT:
             raise HexError(f"line {number}: more than {LIMIT} bytes")
     if not data:
@@ -48,17 +50,30 @@ def parse(text: str) -> bytes:
     return bytes(data)
 
 
-def _frame(line: str) -> tuple[int | None, int, int, bool]:
-    """The offset that a line begins with, where its bytes are, whether they are words."""
-    if match := _XXD.match(line):
+def _form(text: str) -> re.Pattern[str] | None:
+    """What the first line begins with; None when that is bytes already. An offset alone is no beginning of a dump."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if _XXD.match(first):
+        return _XXD
+    if _OFFSET_ONLY.fullmatch(first):
+        return None
+    if _CANONICAL.match(first):
+        return _CANONICAL
+    match = _WORDS.match(first)
+    return _WORDS if match and len(match[1]) == 7 else None
+
+
+def _frame(line: str, form: re.Pattern[str] | None) -> tuple[int | None, int, int]:
+    """The offset that a line begins with, and where its bytes are."""
+    match = None if form is None else form.match(line)
+    if match is None:
+        return None, 0, len(line)
+    end = -1
+    if form is _XXD:
         end = line.find("  ", match.end() + 1)
-        return int(match[1], 16), match.end(), end if end >= 0 else len(line), False
-    if match := _CANONICAL.match(line):
+    elif form is _CANONICAL:
         end = line.find("|")
-        return int(match[1], 16), match.end(), end if end >= 0 else len(line), False
-    if match := _WORDS.match(line):
-        return int(match[1], 16), match.end(), len(line), True
-    return None, 0, len(line), False
+    return int(match[1], 16), match.end(), end if end >= 0 else len(line)
 
 
 def _fill(data: bytearray, offset: int, line: int) -> None:
