@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from handmade import HEADER, records, write
 
+from kvmvfio_emu.cli.main import main
 from kvmvfio_emu.view import perfetto
 from kvmvfio_emu.view.extra import MissingPackageError
 from kvmvfio_emu.view.perfetto import PerfettoSink
@@ -270,6 +272,19 @@ def test_without_the_package_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
     wanted = r"needs the Python package perfetto.*pip install 'kvmvfio-emu\[trace"
     with pytest.raises(MissingPackageError, match=wanted):
         PerfettoSink(io.BytesIO())
+
+
+def test_the_demos_trace_has_both_modes_and_the_way_of_the_interrupt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.pftrace"
+    assert main(["demo", "--trace", str(path), "--state"]) == 0
+    parsed = Parsed(path.read_bytes())
+    way = ["line_up", "host_irq", "eventfd_trigger", "work", "set_irq", "lr_queued", "guest_iar", "guest_eoi"]
+    assert set(pairwise(way)) <= set(parsed.arrows())
+    assert parsed.slices("gic.112.state", run=1)
+    assert "hw_deactivate" not in {event.name for _, event in parsed.events if parsed.run(event) == 1}
+    assert "hw_deactivate" in {event.name for _, event in parsed.events if parsed.run(event) == 2}
 
 
 @pytest.mark.skipif(shutil.which("trace_processor_shell") is None, reason="no trace_processor_shell")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from handmade import HEADER, records, write
 
+from kvmvfio_emu.cli.main import main
 from kvmvfio_emu.view.extra import MissingPackageError
 from kvmvfio_emu.view.vcd import VcdSink
 
@@ -155,6 +157,23 @@ def test_without_the_package_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "vcd", None)
     with pytest.raises(MissingPackageError, match=r"needs the Python package vcd"):
         VcdSink(io.StringIO())
+
+
+def test_the_demos_waves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not forwarded, the interrupt is masked until the guest's EOI; forwarded, it stays active until then."""
+    path = tmp_path / "out.vcd"
+    assert main(["demo", "--trace", str(path), "--state"]) == 0
+    waves = Waves(path.read_text())
+    values = {
+        (mode, name): [value for _, value in waves.after_start(f"{mode}.gic_112.{name}")]
+        for mode in MODES
+        for name in ("enabled", "state", "line")
+    }
+    assert values["unforwarded", "line"] == values["forwarded", "line"] == ["0", "1", "0"]
+    assert values["unforwarded", "enabled"] == ["0", "1", "0", "1"]
+    assert values["forwarded", "enabled"] == ["0", "1"]
+    assert values["forwarded", "state"] == [0, 1, 3, 2, 0]
+    assert waves.changes["forwarded.gic_112.hw_deactivate"]
 
 
 def test_the_records_of_the_test_are_as_declared() -> None:
