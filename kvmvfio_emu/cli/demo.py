@@ -8,10 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import profiles
-from kvmvfio_emu.cli.narrate import narrate
 from kvmvfio_emu.cli.story import DEVICE, Telling, tell
+from kvmvfio_emu.cli.tracing import TraceOptions, add_options
 from kvmvfio_emu.doors.inprocess import Kernel
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.view.actors import sentence
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -52,6 +54,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--profile", default=profiles.DEFAULT, help=f"kernel that answers: {', '.join(profiles.names())}"
     )
     parser.add_argument("--machine", default=DEFAULT_MACHINE, help="board, by name or path")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -64,13 +67,18 @@ def _positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Tell the story in both modes."""
-    told: dict[str, Telling | None] = {}
-    for mode, forward in (("unforwarded", False), ("forwarded", True)):
-        with Kernel(profile=arguments.profile, machine=arguments.machine) as kernel:
-            possible = not forward or kernel.host.profile.forward_control
-            told[mode] = tell(kernel, forward=forward, interrupts=arguments.interrupts) if possible else None
-    if arguments.json:
+    options = TraceOptions(arguments)
+    try:
+        told = {mode: _tell(mode, arguments, options) for mode in ("unforwarded", "forwarded")}
         counters = {mode: telling and _with_total(telling.one()) for mode, telling in told.items()}
+    except OSError as error:  # only a fault makes the story's calls fail
+        reason = getattr(error, "__notes__", [""])[0].removeprefix("emulated kernel: ")
+        raise KvmVfioEmuError(f"the demo's VMM stops here: {error.strerror}: {reason}") from None
+    except AssertionError as error:
+        raise KvmVfioEmuError(str(error)) from None
+    finally:
+        options.close()
+    if arguments.json:
         print(json.dumps({"profile": arguments.profile, "machine": arguments.machine, **counters}))
     else:
         _print(told, arguments)
@@ -78,6 +86,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"kvmvfio-emu: a {arguments.profile} kernel has no IRQ forward control", file=sys.stderr)
         return 1
     return 0
+
+
+def _tell(mode: str, arguments: argparse.Namespace, options: TraceOptions) -> Telling | None:
+    """The story in one mode, None where the kernel has not got it."""
+    forward = mode == "forwarded"
+    with Kernel(profile=arguments.profile, machine=arguments.machine) as kernel:
+        if forward and not kernel.host.profile.forward_control:
+            return None
+        stop = options.attach(kernel.host, mode)
+        try:
+            return tell(kernel, forward=forward, interrupts=arguments.interrupts)
+        finally:
+            stop()
 
 
 def _with_total(counters: dict[str, int]) -> dict[str, int]:
@@ -92,10 +113,9 @@ def _print(told: dict[str, Telling | None], arguments: argparse.Namespace) -> No
         if telling is None:
             continue
         print(f"\n{mode.capitalize()}\n")
-        start = telling.events[0].time
-        for event in telling.events:
-            actor, sentence = narrate(event)
-            print(f"{event.time - start:>7}  {actor:<13}{sentence}")
+        start = telling.steps[0]["t"]
+        for step in telling.steps:
+            print(f"{step['t'] - start:>7}  {step['actor']:<10}{sentence(step['name'], step['f'])}")
     print(f"\nWhat one interrupt takes{_each(arguments.interrupts)}\n")
     columns = {mode: _with_total(telling.one()) for mode, telling in told.items() if telling is not None}
     print(f"{'counter':<18}" + "".join(f"{mode:>13}" for mode in columns))

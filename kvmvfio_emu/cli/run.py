@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import profiles
+from kvmvfio_emu.cli.tracing import TraceOptions, add_options
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot, load_guest
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")
     parser.add_argument("--control", metavar="PATH", help="listen for `kvmvfio-emu ctl` on this UNIX socket")
     parser.add_argument("--report", action="store_true", help="at the end, print open files and counters on stderr")
+    add_options(parser)
     parser.add_argument("program", nargs=argparse.REMAINDER, help="after --: the program and its arguments")
     parser.set_defaults(run=run, parser=parser)
 
@@ -54,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         host.guest_program = load_guest(guest)
     if arguments.control:
         os.environ[CONTROL_VARIABLE] = os.path.abspath(arguments.control)
+    options = TraceOptions(arguments)
+    options.attach(host)  # before the supervisor, which may trap more for a fault
     supervisor = Supervisor(host, real_kvm=arguments.real == "kvm")
     try:
         loop = supervisor.start(argv)
@@ -72,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             _report(host)
     finally:
         supervisor.close()
+        options.close()
     if status < 0:
         _die_of(-status)
     return status

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.doors.inprocess import Kernel
-from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.guest.xgmac import GIC_CPU, GIC_DISTRIBUTOR, GSI, REGISTERS, program
 from kvmvfio_emu.hw.devices.xgmac import Xgmac
+from kvmvfio_emu.view.record import Recorder
+from kvmvfio_emu.view.sink import Record
 
 DEVICE = "fff51000.ethernet"
 
@@ -41,10 +42,10 @@ COUNTERS = (
 
 @dataclass
 class Telling:
-    """What happened: the counters of each interrupt, and the events of the first."""
+    """What happened: the counters of each interrupt, and the steps of the first."""
 
     counters: list[dict[str, int]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    steps: list[Record] = field(default_factory=list)
 
     def one(self) -> dict[str, int]:
         """The counters of one interrupt; all of them must agree, or there is no such thing."""
@@ -198,7 +199,7 @@ class Vmm:
         kernel.ioctl(self.vcpu, uapi.KVM_RUN)  # until the driver is ready
         for number in range(interrupts):
             before = dict(kernel.counters)
-            stop = kernel.listen(telling.events.append) if number == 0 else None
+            stop = kernel.listen(Recorder(kernel.host, telling.steps.append)) if number == 0 else None
             kernel.after(5000, hardware.raise_interrupt)
             kernel.ioctl(self.vcpu, uapi.KVM_RUN)
             if stop is not None:

@@ -7,7 +7,7 @@ One request a line, one answer a line, in order. A request is an object with ``o
 ``{"op": "call", "device": NAME, "method": M, "arguments": [...]}``
     what the device model offers beyond that, e.g. ``raise_interrupt`` of an xgmac;
 ``{"op": "show", "view": V}``
-    state: files, gic, irqs, vgic, list-registers, rbtree, iova, counters;
+    state: files, gic, irqs, vfio, vgic, list-registers, rbtree, iova, counters;
 ``{"op": "check"}``
     the kernel's own invariants; an error names the one that is broken;
 ``{"op": "quit"}``

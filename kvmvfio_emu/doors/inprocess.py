@@ -9,50 +9,45 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap as _mmap
-import operator
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
-from typing import Any, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from kvmvfio_emu import profiles, uapi
+from kvmvfio_emu.doors.arguments import FileLike, fileno, ioctl_argument, mapping_kind
 from kvmvfio_emu.doors.descriptors import Descriptors
+from kvmvfio_emu.doors.eventfds import eventfd_key
 from kvmvfio_emu.doors.localtask import LocalTask
-from kvmvfio_emu.engine.trace import Event
+from kvmvfio_emu.doors.observed import Observed, end_traces
 from kvmvfio_emu.guest.base import GuestProgram
 from kvmvfio_emu.hw.board import Board
 from kvmvfio_emu.hw.devices import Device
 from kvmvfio_emu.kernel.boot import boot
+from kvmvfio_emu.kernel.calltrace import watched_call
 from kvmvfio_emu.kernel.errors import KernelError, KvmVfioEmuError
 from kvmvfio_emu.kernel.file import VALUE_REQUESTS, File
 from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.run import RunCall
 from kvmvfio_emu.kernel.kvm.vcpufile import VcpuFile
 from kvmvfio_emu.profiles import Profile
-from kvmvfio_emu.view.state import VIEWS, State
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.view.tracing import Tracing
 
 #: `os.lseek`, whose result for (fd, 0, SEEK_CUR) is a descriptor's cookie; a name of its own saves a look-up.
 _position = os.lseek
-#: `fcntl.ioctl` copies buffers up to this size.
-_COPIED = 1024
 #: Long enough to cost nothing, short enough to see immediate_exit when another thread set it.
 _MILLISECONDS = 10
 
 
-class HasFileno(Protocol):
-    """What os and fcntl take besides a number."""
-
-    def fileno(self) -> int:
-        """The descriptor."""
-
-
-FileLike = int | HasFileno
 _T = TypeVar("_T")
 
 
-class Kernel(AbstractContextManager["Kernel"]):
+class Kernel(Observed, AbstractContextManager["Kernel"]):
     """An emulated kernel with the calls of `os`, `fcntl` and `mmap`.
 
     ``profile``: which kernel answers (a name from `profiles.names()` or a `Profile`); ``machine``: the board it runs
@@ -79,8 +74,9 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._waiting = self.host.work.waiting
         self._mirrors = self.host.mirrors
         self._programs: dict[int, GuestProgram] = {}
+        self._traces = []
         self.host.guest_program = self._programs.get
-        self._power_off = weakref.finalize(self, _power_off, self.host, self._descriptors, self._task)
+        self._power_off = weakref.finalize(self, _power_off, self.host, self._descriptors, self._task, self._traces)
         self._power_off.atexit = False
 
     def close_kernel(self) -> None:
@@ -117,7 +113,10 @@ class Kernel(AbstractContextManager["Kernel"]):
             return os.open(path, flags, mode, dir_fd=dir_fd)
         self._enter()
         try:
-            return self._task.install(self.host.open(os.path.normpath(name)))
+            node = os.path.normpath(name)
+            if not self.host.trace.calls:
+                return self._task.install(self.host.open(node))
+            return watched_call(self.host, "open", lambda: self._task.install(self.host.open(node)), path=name)
         except KernelError as error:
             raise _with_path(error, name) from None
 
@@ -127,7 +126,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         Returns the result, or the changed bytes for an immutable buffer. KVM_RUN runs the guest until it exits, and
         blocks like the real one.
         """
-        number = fd if type(fd) is int else _fileno(fd)
+        number = fd if type(fd) is int else fileno(fd)
         if (news := self._look(0)) or self._waiting:
             self._notice(news)
         if self._mirrors:
@@ -147,7 +146,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         returned: bytearray | None = None
         if type(arg) is not int:
             if type(arg) is not bytearray or not mutate_flag:
-                arg, returned = _argument(arg, mutate_flag)
+                arg, returned = ioctl_argument(arg, mutate_flag)
             if request in VALUE_REQUESTS and type(arg) is not int:
                 arg = int(uapi.ffi.cast("uintptr_t", uapi.ffi.from_buffer(arg)))
         try:
@@ -165,7 +164,7 @@ class Kernel(AbstractContextManager["Kernel"]):
 
     def close(self, fd: FileLike) -> None:
         """As `os.close`. The last copy of a descriptor releases the file before this returns."""
-        number = _fileno(fd)
+        number = fileno(fd)
         self._enter()
         eventfd = self._task.awaited(number)
         os.close(number)
@@ -175,28 +174,48 @@ class Kernel(AbstractContextManager["Kernel"]):
 
     def dup(self, fd: FileLike) -> int:
         """As `os.dup`."""
-        return os.dup(_fileno(fd))
+        return os.dup(fileno(fd))
 
     def read(self, fd: FileLike, length: int) -> bytes:
         """As `os.read`; on an eventfd of yours, too, after all that was due has happened."""
-        return self._transfer(fd, lambda file: file.read(length, None), lambda number: os.read(number, length))
+        return self._transfer(
+            "read",
+            fd,
+            lambda file: file.read(length, None),
+            lambda number: self._read_real(number, length),
+            size=length,
+        )
 
     def write(self, fd: FileLike, data: bytes) -> int:
         """As `os.write`; what a write to an eventfd causes has happened when this returns."""
         return self._transfer(
-            fd, lambda file: file.write(bytes(memoryview(data)), None), lambda number: os.write(number, data)
+            "write",
+            fd,
+            lambda file: file.write(bytes(memoryview(data)), None),
+            lambda number: os.write(number, data),
+            data=data,
         )
 
     def pread(self, fd: FileLike, length: int, offset: int) -> bytes:
         """As `os.pread`."""
         return self._transfer(
-            fd, lambda file: file.read(length, offset), lambda number: os.pread(number, length, offset)
+            "pread",
+            fd,
+            lambda file: file.read(length, offset),
+            lambda number: os.pread(number, length, offset),
+            size=length,
+            offset=offset,
         )
 
     def pwrite(self, fd: FileLike, data: bytes, offset: int) -> int:
         """As `os.pwrite`."""
         return self._transfer(
-            fd, lambda file: file.write(bytes(memoryview(data)), offset), lambda number: os.pwrite(number, data, offset)
+            "pwrite",
+            fd,
+            lambda file: file.write(bytes(memoryview(data)), offset),
+            lambda number: os.pwrite(number, data, offset),
+            data=data,
+            offset=offset,
         )
 
     def mmap(
@@ -245,7 +264,7 @@ class Kernel(AbstractContextManager["Kernel"]):
         self._enter()
         if request & 0xFFFFFFFF != uapi.KVM_RUN:
             raise KvmVfioEmuError("only KVM_RUN can be started; call ioctl for the others")
-        file = self._descriptors.find(_fileno(fd))
+        file = self._descriptors.find(fileno(fd))
         if file is None:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         try:
@@ -272,32 +291,6 @@ class Kernel(AbstractContextManager["Kernel"]):
             known = ", ".join(sorted(self.host.machine.devices))
             raise KvmVfioEmuError(f"no device {name!r}; the board has {known}")
         return self.host.machine.devices[name]
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """How often each event of the model happened."""
-        return self.host.trace.counters
-
-    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Show every event from now on to ``listener``; returns the function that ends it."""
-        return self.host.trace.listen(listener)
-
-    def show(self, view: str) -> State:
-        """State as plain data: one of `kvmvfio_emu.view.state.VIEWS`, as `kvmvfio-emu ctl show` prints it."""
-        if view not in VIEWS:
-            raise KvmVfioEmuError(f"no view {view!r}; there are {', '.join(VIEWS)}")
-        self._enter()
-        return VIEWS[view](self.host)
-
-    def open_files(self) -> list[str]:
-        """The kinds of all files that are open: empty when everything was given back."""
-        self._enter()
-        return self.host.open_files()
-
-    def check(self) -> None:
-        """Raise AssertionError when the kernel's state contradicts itself."""
-        self._enter()
-        self.host.check()
 
     def owns(self, path: str) -> bool:
         """Whether ``path`` is the emulated kernel's: then even its absence is."""
@@ -349,24 +342,43 @@ class Kernel(AbstractContextManager["Kernel"]):
             try:
                 if not length or offset % _mmap.PAGESIZE:
                     raise KernelError(errno.EINVAL, "a mapping has a length, and starts on a page of the file")
-                shared, writes = _mapping_kind(flags, prot, access)
-                file.mmap(offset, length, write=writes, shared=shared)
+                shared, writes = mapping_kind(flags, prot, access)
+                how = {"shared": shared, "write": writes}
+                judge = partial(file.mmap, offset, length, write=writes, shared=shared)
+                if self.host.trace.calls:
+                    watched_call(self.host, "mmap", judge, file=file, fd=fileno, offset=offset, length=length, **how)
+                else:
+                    judge()
             except KernelError as error:
                 raise error.oserror() from None
         mapping = make(fileno, length, flags=flags, prot=prot, access=access, offset=offset, **more)
         self._leave()
         return mapping
 
-    def _transfer(self, fd: FileLike, emulated: Callable[[File], _T], real: Callable[[int], _T]) -> _T:
-        number = _fileno(fd)
+    def _transfer(
+        self, call: str, fd: FileLike, emulated: Callable[[File], _T], real: Callable[[int], _T], **arguments: Any
+    ) -> _T:
+        number = fileno(fd)
         self._enter()
         file = self._descriptors.find(number)
         try:
-            result = real(number) if file is None else emulated(file)
+            if file is not None and self.host.trace.calls:
+                if "data" in arguments:
+                    arguments["data"] = bytes(memoryview(arguments["data"]))
+                result = watched_call(self.host, call, lambda: emulated(file), file=file, fd=number, **arguments)
+            else:
+                result = real(number) if file is None else emulated(file)
         except KernelError as error:
             raise error.oserror() from None
         self._enter()
         return result
+
+    def _read_real(self, fd: int, length: int) -> bytes:
+        data = os.read(fd, length)
+        faults = self.host.faults
+        if faults is not None and faults.reads_matter and (key := eventfd_key(fd)) is not None:
+            return data[: faults.read_eventfd(self.host.trace, key, len(data))]
+        return data
 
     def _finish(self, call: RunCall) -> int:
         """Drive a call until it returns; blocks when only the outside world can help."""
@@ -386,50 +398,18 @@ class Kernel(AbstractContextManager["Kernel"]):
         return call.result
 
 
-def _fileno(fd: FileLike) -> int:
-    if isinstance(fd, int):
-        return fd
-    if not hasattr(fd, "fileno"):
-        raise TypeError("argument must be an int, or have a fileno() method.")
-    return fd.fileno()
-
-
-def _power_off(host: Host, descriptors: Descriptors, task: LocalTask) -> None:
+def _power_off(host: Host, descriptors: Descriptors, task: LocalTask, traces: list[Tracing]) -> None:
     descriptors.close()
     host.power_off()
     task.signals.close()
+    end_traces(traces)
 
 
 def _no_power(*_: object) -> NoReturn:
     raise KvmVfioEmuError("this kernel is powered off: close_kernel was called, or its `with` has ended")
 
 
-def _mapping_kind(flags: int, prot: int, access: int) -> tuple[bool, bool]:
-    """(shared, writable) of a mapping, by either of the two ways in which `mmap.mmap` is told."""
-    if access == _mmap.ACCESS_DEFAULT:
-        return not flags & _mmap.MAP_PRIVATE, bool(prot & _mmap.PROT_WRITE)
-    return access != _mmap.ACCESS_COPY, access != _mmap.ACCESS_READ
-
-
 def _with_path(error: KernelError, path: str) -> OSError:
     raised = OSError(error.errno, os.strerror(error.errno), path)
     raised.add_note(f"emulated kernel: {error.reason}")
     return raised
-
-
-def _argument(arg: Any, mutate: bool) -> tuple[Any, bytearray | None]:
-    """(what the kernel gets, what the caller gets back) of an ioctl argument, by the rules of `fcntl.ioctl`."""
-    if isinstance(arg, str):
-        arg = arg.encode()
-    try:
-        view = memoryview(arg)
-    except TypeError:
-        return operator.index(arg), None
-    if not view.c_contiguous:
-        raise TypeError(f"{type(arg).__name__!r} object cannot be interpreted as an integer")
-    if mutate and not view.readonly:
-        return (view.cast("B") if view.nbytes else bytearray()), None
-    if view.nbytes > _COPIED:
-        raise ValueError("ioctl string arg too long")
-    copy = bytearray(view)
-    return copy, copy

@@ -41,7 +41,8 @@ class LocalTask(Task):
     """This process. A user pointer is an address, or a buffer object that was handed over as such."""
 
     def __init__(self, host: Host, descriptors: Descriptors) -> None:
-        self.mm = UserMemory(os.getpid())
+        self.tid = os.getpid()
+        self.mm = UserMemory(self.tid)
         self.signals = Signals(host.poller)
         self._host = host
         self._descriptors = descriptors
@@ -49,7 +50,8 @@ class LocalTask(Task):
 
     def forked(self) -> None:
         """In the child of a fork: it works on a copy of the kernel, so nothing real may be shared with the parent."""
-        self.mm = UserMemory(os.getpid())
+        self.tid = os.getpid()
+        self.mm = UserMemory(self.tid)
         if not self._host.poller.closed:
             self._host.poller.forked()
             self._descriptors.forked()

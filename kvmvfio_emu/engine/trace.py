@@ -33,11 +33,14 @@ class Trace:
     The counters are the model's only statistics: nothing else increments them.
     """
 
-    __slots__ = ("_clock", "_listeners", "_origins", "cause", "counters", "listening", "number")
+    __slots__ = ("_asked", "_clock", "_listeners", "_origins", "calls", "cause", "counters", "listening", "number")
 
     def __init__(self, clock: Clock) -> None:
         self.counters: Counter[str] = Counter()
         self.listening = False  #: whether anybody sees the events
+        #: Whether system calls go the long way round: somebody sees them, or decides about them (`ask`).
+        self.calls = False
+        self._asked = False
         self.number = 0  #: of the last event that was seen
         self.cause = 0  #: of what happens now
         self._clock = clock
@@ -96,16 +99,22 @@ class Trace:
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Show every event from now on to ``listener``; returns the function that ends it."""
         self._listeners.append(listener)
-        self.listening = True
+        self.listening = self.calls = True
 
         def stop() -> None:
             self._listeners.remove(listener)
             self.listening = bool(self._listeners)
+            self.calls = self.listening or self._asked
             if not self.listening:
                 self.cause = 0
                 self._origins.clear()
 
         return stop
+
+    def ask(self, asked: bool) -> None:
+        """Whether somebody wants to decide about system calls, even while nobody listens."""
+        self._asked = asked
+        self.calls = asked or self.listening
 
     def _show(self, name: str, fields: dict[str, Any], cause: int) -> int:
         self.number += 1

@@ -88,8 +88,10 @@ class EventFd:
         if self._poll() & select.POLLOUT:
             os.eventfd_write(self.fd, 1)
         if self.waiters:
-            self._table.host.poller.forget(self.fd)  # our own write is no news
-            self._notice()
+            host = self._table.host
+            host.poller.forget(self.fd)  # our own write is no news
+            if host.faults is None or not self._lost():
+                self._notice()
 
     def closed(self) -> None:
         """The other side's last descriptor is gone; models eventfd_release."""
@@ -104,16 +106,27 @@ class EventFd:
 
     def _written(self) -> None:
         """Userspace signalled it, through a descriptor of its own."""
-        trace = self._table.host.trace
+        host = self._table.host
+        trace = host.trace
         before = trace.begin("eventfd_write", eventfd=self.key)
         try:
-            self._notice()
+            if host.faults is None or not self._lost():
+                self._notice()
         finally:
             trace.end(before)
 
     def _notice(self) -> None:
         for waiter in tuple(self.waiters):
             waiter.wakeup(self)
+
+    def _lost(self) -> bool:
+        """Whether a fault has it that the waiters are not to hear of this signal: the counter alone tells of it."""
+        host = self._table.host
+        assert host.faults is not None
+        if not host.faults.wakeup_lost():
+            return False
+        host.event("eventfd_lost", eventfd=self.key)
+        return True
 
     def __repr__(self) -> str:
         return f"<EventFd {self.key}>"

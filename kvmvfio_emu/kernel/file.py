@@ -17,7 +17,7 @@ from os import close  # bound here: not what `Kernel.installed` may put in its p
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.kernel.calltrace import traced_ioctl
+from kvmvfio_emu.kernel.calltrace import watched_ioctl
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.sized import copy_struct_from_user
 from kvmvfio_emu.kernel.task import UserPtr
@@ -164,6 +164,8 @@ class File:
     when: ClassVar[str] = ""
     #: What readlink(/proc/self/fd/N) shows on a real kernel.
     link: str = "anon_inode:[file]"
+    #: Which of its kind, for people: a number or a device's name; empty where that says nothing.
+    detail: str = ""
     #: lseek answers 0 (noop_llseek); else ESPIPE.
     seekable: ClassVar[bool] = False
     #: errno for a request number that this kind does not know.
@@ -213,19 +215,19 @@ class File:
         self._count -= 1
         if not self._count:
             del self.host.files[id(self)]
-            self.host.event("release", file=self.kind)
+            self.host.event("release", file=self.kind, detail=self.detail)
             self.release()
 
     # -- file operations; what a kind does not offer answers as Linux does --------------------------------
 
     def ioctl(self, request: int, arg: UserPtr) -> Any:
         """Dispatch ``request``. Returns the result (int >= 0), or a call that goes on (KVM_RUN)."""
-        if self.host.trace.listening:
-            return traced_ioctl(self, request, arg)
+        if self.host.trace.calls:
+            return watched_ioctl(self, request, arg)
         return self.dispatch(request, arg)
 
     def dispatch(self, request: int, arg: UserPtr) -> Any:
-        """As `ioctl`, unseen by the trace."""
+        """As `ioctl`, unseen by the trace and by the faults."""
         if self.owner is not None and self.host.current.mm is not self.owner:
             why = "nobody any more" if self.owner is NOBODY else "only the process that created it"
             raise KernelError(errno.EIO, f"this {self.kind} file serves {why}")

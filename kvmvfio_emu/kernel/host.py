@@ -19,6 +19,7 @@ from kvmvfio_emu.hw.machine import Machine
 from kvmvfio_emu.kernel.cpu import HostCpu
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.eventfd import EventFdTable
+from kvmvfio_emu.kernel.faults import Fault, Faults
 from kvmvfio_emu.kernel.file import File
 from kvmvfio_emu.kernel.irq import IrqSubsystem
 from kvmvfio_emu.kernel.task import Task
@@ -60,6 +61,7 @@ class Host:
         #: What a new vCPU of that number executes, if the user or the board says so.
         self.guest_program: Callable[[int], GuestProgram | None] = lambda number: None
         self.call_fd = -1  #: the descriptor of the ioctl in progress, as its caller knows it
+        self.faults: Faults | None = None  #: what is to go wrong; None while nothing is
         self.scheduler = Scheduler()
         self.mirrors: list[Mirror] = []
         self.modules: dict[str, Module] = {}
@@ -88,6 +90,21 @@ class Host:
         if vma is None or file is None or not file.is_device_memory:
             return None
         return file, vma.offset + address - vma.start
+
+    def inject(self, text: str) -> Callable[[], None]:
+        """Let something go wrong, as `faults.Faults.add` reads it; returns the function that ends it."""
+        faults = self.faults or Faults()
+        fault: Fault = faults.add(text)
+        self.faults = faults
+        self.trace.ask(True)
+
+        def stop() -> None:
+            faults.remove(fault)
+            if not faults and self.faults is faults:
+                self.faults = None
+                self.trace.ask(False)
+
+        return stop
 
     def settle(self) -> None:
         """Do all that is due now: news from real descriptors, then deferred work, until neither is left."""

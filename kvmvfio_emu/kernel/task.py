@@ -26,6 +26,8 @@ class Task(ABC):
 
     #: The address space; two tasks of one process share the same object.
     mm: UserMemory
+    #: The thread's number, as the trace shows it; in process the process's.
+    tid: int = 0
 
     def copy_from_user(self, pointer: UserPtr, size: int, offset: int = 0) -> bytearray:
         """``size`` bytes at ``pointer + offset``, copied once. EFAULT."""

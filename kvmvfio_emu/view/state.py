@@ -9,6 +9,7 @@ from kvmvfio_emu.kernel.host import Host
 from kvmvfio_emu.kernel.kvm.module import Kvm
 from kvmvfio_emu.kernel.kvm.vgic.dist import Vgic
 from kvmvfio_emu.kernel.lib.rbtree import RbNode
+from kvmvfio_emu.kernel.vfio.device import VfioDeviceFile
 from kvmvfio_emu.kernel.vfio.module import Vfio
 
 State = dict[str, Any] | list[Any]
@@ -55,9 +56,19 @@ def irqs(host: Host) -> State:
     ]
 
 
+def vfio(host: Host) -> State:
+    """The interrupts of open VFIO devices that can be masked."""
+    devices = {file.device.name: file.device for file in host.files.values() if isinstance(file, VfioDeviceFile)}
+    return [
+        {"device": name, "index": index, "masked": masked}
+        for name, device in sorted(devices.items())
+        for index, masked in device.masks().items()
+    ]
+
+
 def vgic(host: Host) -> State:
     """The distributor of each virtual machine: interrupts that are not as after reset."""
-    return [vm.vgic.dump() for vm in _kvm(host).vms if vm.vgic is not None]
+    return [vm.vgic.dump() for vm in kvm(host).vms if vm.vgic is not None]
 
 
 def list_registers(host: Host) -> State:
@@ -71,14 +82,14 @@ def list_registers(host: Host) -> State:
             "lr": [{"value": lr, "text": vcpu.interface.text(lr)} for lr in vcpu.interface.lr],
             "eisr": vcpu.interface.eisr,
         }
-        for number, vm in enumerate(_kvm(host).vms)
+        for number, vm in enumerate(kvm(host).vms)
         for vcpu in vm.vcpus
     ]
 
 
 def rbtree(host: Host) -> State:
     """The tree of forwarded interrupts of each virtual machine, as nested nodes; None where nothing has one."""
-    return [_node(vm.vgic.physmap.root.node) if isinstance(vm.vgic, Vgic) else None for vm in _kvm(host).vms]
+    return [_node(vm.vgic.physmap.root.node) if isinstance(vm.vgic, Vgic) else None for vm in kvm(host).vms]
 
 
 def iova(host: Host) -> State:
@@ -106,6 +117,7 @@ VIEWS: dict[str, Callable[[Host], State]] = {
     "files": files,
     "gic": gic,
     "irqs": irqs,
+    "vfio": vfio,
     "vgic": vgic,
     "list-registers": list_registers,
     "rbtree": rbtree,
@@ -114,10 +126,11 @@ VIEWS: dict[str, Callable[[Host], State]] = {
 }
 
 
-def _kvm(host: Host) -> Kvm:
-    kvm = host.modules["kvm"]
-    assert isinstance(kvm, Kvm)
-    return kvm
+def kvm(host: Host) -> Kvm:
+    """The module, with its virtual machines."""
+    module = host.modules["kvm"]
+    assert isinstance(module, Kvm)
+    return module
 
 
 def _node(node: RbNode | None) -> dict[str, Any] | None:

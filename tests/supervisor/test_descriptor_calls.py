@@ -22,7 +22,9 @@ GIANT = 4 << 30
 
 
 class Region:
-    """An open file with one region of 64 bytes."""
+    """An open file with one region of 64 bytes, whose calls nobody watches."""
+
+    host = SimpleNamespace(trace=SimpleNamespace(calls=False))
 
     def __init__(self) -> None:
         self.data = bytearray(range(REGION))

@@ -28,6 +28,7 @@ _REGISTER_BYTES = 4096
 #: The first file offset beyond region 0 of a VFIO device, as the high word of the argument: 1 << 40.
 _REGION_HIGH = 1 << 8
 
+_EVENTFD_BYTES = 8
 _ACCESS = ("pread64", "pwrite64")
 
 
@@ -74,7 +75,7 @@ def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[
 
     ioctl but for the terminal's (of KVM's only ``kvm_requests``, if they are given), newfstatat only of a path, pread
     and pwrite only where a register may be, fcntl only F_GETFL, lseek unless it only asks for the position, mmap only
-    of files. Calls of a foreign architecture (32-bit, x32) stay native.
+    of files, read only where an eventfd would answer. Calls of a foreign architecture (32-bit, x32) stay native.
     """
     wanted = [name for name in trapped if name in machine.numbers]
     program = _Program()
@@ -82,7 +83,7 @@ def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[
     program.jump(_JEQ, machine.audit, 0, "allow")
     program.load(_NUMBER)
     program.jump(_JGE, _X32_BIT, "allow")
-    special = {name: name for name in ("ioctl", "newfstatat", "fcntl", "lseek", "mmap")}
+    special = {name: name for name in ("ioctl", "newfstatat", "fcntl", "lseek", "mmap", "read")}
     special.update(dict.fromkeys(_ACCESS, "access"))
     for name in wanted:
         program.jump(_JEQ, machine.numbers[name], special.get(name, "notify"))
@@ -113,6 +114,10 @@ def build(machine: Architecture, trapped: Iterable[str], kvm_requests: Iterable[
     program.jump(_JEQ, 0, 0, "notify")
     program.high(1)
     program.jump(_JEQ, 0, "allow", "notify")
+
+    program.label("read")
+    program.low(2)
+    program.jump(_JGE, _EVENTFD_BYTES, "notify", "allow")
 
     program.label("mmap")
     program.low(4)

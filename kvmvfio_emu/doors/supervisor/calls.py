@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.supervisor.reply import CONTINUE, Reply, Value
+from kvmvfio_emu.kernel.calltrace import watched_call
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.run import RunCall
 
@@ -49,7 +50,19 @@ class DescriptorCalls:
         if file is None:
             return CONTINUE
         _check_range(arguments)
-        data = file.read(min(arguments[2], _MAX_TRANSFER), arguments[3])
+        size, offset = min(arguments[2], _MAX_TRANSFER), arguments[3]
+        if file.host.trace.calls:
+            data = watched_call(
+                file.host,
+                "pread",
+                lambda: file.read(size, offset),
+                file=file,
+                fd=arguments[0] & _UINT,
+                size=size,
+                offset=offset,
+            )
+        else:
+            data = file.read(size, offset)
         task.mm.write(arguments[1], data)
         return Value(len(data))
 
@@ -61,7 +74,18 @@ class DescriptorCalls:
         _check_range(arguments)
         wanted = min(arguments[2], _MAX_TRANSFER)
         data = _readable(task, arguments[1], wanted)
-        taken = file.write(data, arguments[3])
+        if file.host.trace.calls:
+            taken = watched_call(
+                file.host,
+                "pwrite",
+                lambda: file.write(data, arguments[3]),
+                file=file,
+                fd=arguments[0] & _UINT,
+                data=data,
+                offset=arguments[3],
+            )
+        else:
+            taken = file.write(data, arguments[3])
         if taken == len(data) < wanted and _goes_on(file, arguments[3] + taken):
             raise KernelError(errno.EFAULT, f"only {taken} of {wanted} bytes can be read")
         return Value(taken)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import mmap
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.doors.supervisor.reply import CONTINUE, Reply, Value
+from kvmvfio_emu.kernel.calltrace import watched_call
 from kvmvfio_emu.kernel.errors import KernelError
 
 if TYPE_CHECKING:
@@ -78,7 +80,12 @@ class FileOperations:
         kind = flags & _MAP_TYPE
         if kind not in (_MAP_SHARED, _MAP_PRIVATE, _MAP_SHARED_VALIDATE):
             return CONTINUE
-        file.mmap(offset, length, write=bool(protection & mmap.PROT_WRITE), shared=kind != _MAP_PRIVATE)
+        how = {"write": bool(protection & mmap.PROT_WRITE), "shared": kind != _MAP_PRIVATE}
+        if file.host.trace.calls:
+            judge = partial(file.mmap, offset, length, **how)
+            watched_call(file.host, "mmap", judge, file=file, fd=fd & _UINT, offset=offset, length=length, **how)
+        else:
+            file.mmap(offset, length, **how)
         if file.traps_mappings and not self._trace(task.tgid):
             file.show_mappings()
         return CONTINUE

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu.doors.supervisor.reply import CONTINUE, NewFd, Reply, Value
 from kvmvfio_emu.doors.supervisor.statbuf import pack_stat, pack_statx
 from kvmvfio_emu.doors.supervisor.vfs import AT_FDCWD, Vfs
+from kvmvfio_emu.kernel.calltrace import watched_call
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.sysfs import VFIO_DEV_MAJOR
 
@@ -74,7 +75,7 @@ class PathCalls:
             # Opened natively it would be a second way to the same memfd, whose close would seem to be the last one.
             if not self._vfs.is_node(file.link):
                 raise OSError(errno.ENXIO, "what has no name cannot be opened")
-            return NewFd(self._descriptors.install(self._host.open(file.link)), bool(flags & os.O_CLOEXEC))
+            return self._node(task, file.link, os.O_RDWR, cloexec=bool(flags & os.O_CLOEXEC))
         virtual = self._vfs.translate(task, dirfd, text, follow_last=follow)
         if virtual is None:
             return CONTINUE
@@ -84,13 +85,24 @@ class PathCalls:
                 raise OSError(errno.ENOTDIR, "a device node is no directory")
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise OSError(errno.EEXIST, "the device node exists")
-            return NewFd(self._descriptors.install(self._host.open(virtual), flags), cloexec)
+            return self._node(task, virtual, flags, cloexec=cloexec)
         self._check_exists(virtual)
         if not flags & _O_PATH and (flags & os.O_ACCMODE != os.O_RDONLY or flags & _CREATES):
             status = os.stat(self._vfs.mirror(virtual))  # ENOENT comes first
             error = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EACCES
             raise OSError(error, "the emulated sysfs is read-only")
         return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
+
+    def _node(self, task: TargetTask, virtual: str, flags: int, *, cloexec: bool) -> Reply:
+        """Open a device node of the emulated kernel's."""
+        if not self._host.trace.calls:
+            return NewFd(self._descriptors.install(self._host.open(virtual), flags), cloexec)
+
+        def install() -> int:
+            return task.install(self._host.open(virtual), flags, cloexec=cloexec)
+
+        # Who looks on wants the number, so the descriptor is given first and the answer after it, as ioctls do.
+        return Value(watched_call(self._host, "open", install, path=virtual))
 
     def _move(self, task: TargetTask, arguments: Arguments) -> Reply:
         self._vfs.forget()

@@ -48,6 +48,10 @@ class Supervisor:
         # A guest of the real KVM reaches mapped registers by itself: for it they have to be memory.
         self._files = FileOperations(os.uname().machine, None if real_kvm else self._new_tracer)
         self._calls = {**DescriptorCalls(self._real_kvm).handlers, **self._files.handlers, **paths.handlers}
+        if host.faults is not None and host.faults.reads_matter:  # else no read of any program is our business
+            from kvmvfio_emu.doors.supervisor.eventreads import read_eventfd
+
+            self._calls["read"] = read_eventfd
         self._loop: Loop | None = None
         self.killable = True  #: the host has WAIT_KILLABLE_RECV
         self._program: Program | None = None

@@ -19,6 +19,7 @@ class Architecture(NamedTuple):
 _X86_64 = Architecture(
     0xC000003E,
     {
+        "read": 0,
         "open": 2,
         "stat": 4,
         "lstat": 6,
@@ -68,6 +69,7 @@ _AARCH64 = Architecture(
         "faccessat": 48,
         "openat": 56,
         "lseek": 62,
+        "read": 63,
         "pread64": 67,
         "pwrite64": 68,
         "readlinkat": 78,

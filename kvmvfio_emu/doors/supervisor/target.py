@@ -52,7 +52,7 @@ class TargetTask(Task):
         self.notification = 0  #: id of the call that is being served
         self._pidfd = -1
         self._looked = 0.0
-        self._host = host
+        self.host = host
         self._descriptors = descriptors
         self._listener = listener
 
@@ -86,7 +86,7 @@ class TargetTask(Task):
             if not self.alive():
                 raise ProcessLookupError(errno.ESRCH, f"thread {self.tid} is gone") from None
             raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
-        return self._host.inodes.get((status.st_dev, status.st_ino))
+        return self.host.inodes.get((status.st_dev, status.st_ino))
 
     def fdget(self, fd: int) -> File | None:
         """As `Task`."""
@@ -108,7 +108,7 @@ class TargetTask(Task):
         key = eventfd_key(fd, self.proc)
         if key is None:
             raise KernelError(errno.EINVAL, f"descriptor {fd} is not an eventfd")
-        return self._host.eventfds.adopt(key, self.take_fd(fd))
+        return self.host.eventfds.adopt(key, self.take_fd(fd))
 
     def take_fd(self, fd: int) -> int:
         """Our own duplicate of the target's descriptor ``fd``. EBADF, EMFILE, EPERM."""
@@ -123,11 +123,11 @@ class TargetTask(Task):
         """As `Task`."""
         return not held_elsewhere(eventfd.key, eventfd.fd)
 
-    def install(self, file: File) -> int:
+    def install(self, file: File, flags: int = os.O_RDWR, *, cloexec: bool = True) -> int:
         """As `Task`: the descriptor appears in the target at once."""
-        ours = self._descriptors.install(file)
+        ours = self._descriptors.install(file, flags)
         try:
-            return self._listener.add_fd(self.notification, ours, cloexec=True)
+            return self._listener.add_fd(self.notification, ours, cloexec=cloexec)
         except OSError as error:
             raise KernelError(error.errno or errno.EMFILE, "the target takes no further descriptor") from None
         finally:

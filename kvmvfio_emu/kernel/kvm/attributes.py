@@ -18,12 +18,20 @@ class AttrGroup:
 
     A row without ``names`` has its attribute numbers free: ``encodes`` says what such a number means. ``when`` is a
     condition on the profile (`Profile.offers`).
+
+    For the listings and the reference: ``payload`` is the C type at ``addr``, empty where that is not looked at;
+    ``gettable`` whether it can be read, too; ``what`` says what setting it does; each of ``errors`` is an errno and
+    what it means here, besides EFAULT for the payload.
     """
 
     group: str
     names: tuple[str, ...] = ()
     encodes: str = ""
     when: str = ""
+    payload: str = ""
+    gettable: bool = False
+    what: str = ""
+    errors: tuple[str, ...] = ()
 
     @property
     def number(self) -> int:

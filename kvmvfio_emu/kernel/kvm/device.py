@@ -81,6 +81,7 @@ class DeviceFile(File):
         super().__init__(device.host)
         self.device = device
         self.link = f"anon_inode:{device.name}"
+        self.detail = device.name
         device.vm.get(self)
 
     # The verb is looked up before the argument is read: GET on a device without it is EPERM for any pointer.

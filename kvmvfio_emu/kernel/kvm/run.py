@@ -18,6 +18,7 @@ from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.faults import Injection
     from kvmvfio_emu.kernel.file import File
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
     from kvmvfio_emu.kernel.task import Task
@@ -38,6 +39,8 @@ class RunCall:
         self.error: KernelError | None = None
         self.failed = False
         self._cause = vcpu.host.trace.cause  # the event of its ioctl
+        self._fd = -1
+        self._injected: Injection | None = None
         self._loop = self._run()
         vcpu.calls.append(self)
         vcpu.host.scheduler.add(self)
@@ -65,6 +68,10 @@ class RunCall:
         self._end()
         return Turn.DONE
 
+    def called(self, fd: int, injected: Injection | None) -> None:
+        """By which descriptor it was called, and the fault that it is under: for its return."""
+        self._fd, self._injected = fd, injected
+
     def interrupt(self) -> None:
         """A signal arrived: KVM_RUN returns EINTR now, wherever it is."""
         if not self.done:
@@ -84,6 +91,8 @@ class RunCall:
             self.vcpu.blocked = False
         self.vcpu.calls.remove(self)
         self.vcpu.host.scheduler.remove(self)
+        if self._injected is not None:
+            self.vcpu.host.clock.advance(self._injected.delay_exit)
         if self._cause:
             self._show_return()
         self._file.put()
@@ -92,7 +101,16 @@ class RunCall:
         trace = self.vcpu.host.trace
         before = trace.resume(self._cause)
         result = -1 if self.result is None else self.result
-        show_return(self._file, uapi.KVM_RUN, 0, result=result, error=self.error, task=self.task)
+        show_return(
+            self._file,
+            uapi.KVM_RUN,
+            0,
+            fd=self._fd,
+            result=result,
+            error=self.error,
+            task=self.task,
+            injected=self._injected,
+        )
         trace.end(before)
 
     def _signalled(self) -> bool:

@@ -33,6 +33,7 @@ class VcpuFile(File):
         self.vcpu = vcpu
         self.map_size = run_size(vcpu.host.profile)
         self.link = f"anon_inode:kvm-vcpu:{vcpu.number}"
+        self.detail = str(vcpu.number)
         self.owner = vcpu.vm.mm
         self.backing: int | None = None
         vcpu.vm.get(self)

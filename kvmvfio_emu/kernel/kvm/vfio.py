@@ -6,6 +6,7 @@ KVM meets VFIO here only, through VFIO's external-user API, found when it is nee
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 
 _ASSIGN = ("KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ", "KVM_DEV_VFIO_DEVICE_DEASSIGN_IRQ")
 _FORWARD = ("KVM_DEV_VFIO_DEVICE_FORWARD_IRQ", "KVM_DEV_VFIO_DEVICE_UNFORWARD_IRQ")
+#: The forward control, by either name.
+_DEVICE = AttrGroup(
+    "KVM_DEV_VFIO_DEVICE",
+    payload="struct kvm_arch_forwarded_irq",
+    what="Let the guest's end of interrupt complete a device's physical interrupt, or no longer. Drafts 4 to 6 take a "
+    "`struct kvm_vfio_dev_irq`, with one gsi after it.",
+    errors=(
+        "ENXIO the host's interrupt controller has no split completion",
+        "EBADF no such descriptor",
+        "EINVAL not a VFIO device, not on the platform bus, no such interrupt; no VGIC or vCPU, gsi too high; "
+        "forwarded already, or DEASSIGN when it is not; drafts 4 to 6: argsz, start, count",
+        "EEXIST the gsi has another physical interrupt",
+        "EBUSY another virtual machine has it forwarded; draft 3: signalling is set up",
+        "EAGAIN drafts 4 to 6: in flight (active or masked)",
+    ),
+)
 
 
 class KvmVfio(KvmDevice):
@@ -29,9 +46,20 @@ class KvmVfio(KvmDevice):
     name = "kvm-vfio"
     type_name = "KVM_DEV_TYPE_VFIO"
     attributes = (
-        AttrGroup("KVM_DEV_VFIO_GROUP", ("KVM_DEV_VFIO_GROUP_ADD", "KVM_DEV_VFIO_GROUP_DEL")),
-        AttrGroup("KVM_DEV_VFIO_DEVICE", _ASSIGN, when="forward_control=assign"),
-        AttrGroup("KVM_DEV_VFIO_DEVICE", _FORWARD, when="forward_control=forward"),
+        AttrGroup(
+            "KVM_DEV_VFIO_GROUP",
+            ("KVM_DEV_VFIO_GROUP_ADD", "KVM_DEV_VFIO_GROUP_DEL"),
+            payload="int32_t",
+            what="Tell KVM of an open VFIO group whose devices the virtual machine uses, or no longer uses.",
+            errors=(
+                "EBADF no such descriptor",
+                "EINVAL it is not what may be added; before Linux 5.18 also a group without container and IOMMU",
+                "EEXIST added already",
+                "ENOENT DEL of what was not added",
+            ),
+        ),
+        replace(_DEVICE, names=_ASSIGN, when="forward_control=assign"),
+        replace(_DEVICE, names=_FORWARD, when="forward_control=forward"),
     )
 
     def __init__(self, vm: Vm) -> None:

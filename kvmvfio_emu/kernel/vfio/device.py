@@ -128,6 +128,10 @@ class VfioDevice:
     def request(self) -> None:
         """The bound driver wants to let go, and somebody holds the device: ask for it. By default nobody is told."""
 
+    def masks(self) -> dict[int, bool]:
+        """The interrupts that can be masked, by index, and whether they are; for listings."""
+        return {}
+
     # -- registers ---------------------------------------------------------------------------------
 
     @property
@@ -168,6 +172,7 @@ class VfioDeviceFile(File):
         super().__init__(device.host)
         device.get()
         self.device = device
+        self.detail = device.name
         self.map_size = device.map_size
         self.window = Window(device)
         self.position = 0

@@ -171,6 +171,7 @@ class GroupFile(File):
         super().__init__(group.vfio.host)
         self.group = group
         self.link = group.path
+        self.detail = str(group.number)
 
     @ioctl(uapi.VFIO_GROUP_GET_STATUS, "struct vfio_group_status", argsz=True, out=True)
     def get_status(self, status: Any) -> int:

@@ -19,7 +19,7 @@ from kvmvfio_emu.kernel.vfio.pci_access import check_mmap, mappable, msix_table,
 from kvmvfio_emu.kernel.vfio.pci_config import VirtualConfig
 from kvmvfio_emu.kernel.vfio.pci_intx import Intx
 from kvmvfio_emu.kernel.vfio.pci_ioeventfd import IoEventFds
-from kvmvfio_emu.kernel.vfio.pci_irq import ERR, NUM_IRQS, REQ, irq_count, irq_flags, set_irqs
+from kvmvfio_emu.kernel.vfio.pci_irq import ERR, INTX, NUM_IRQS, REQ, irq_count, irq_flags, set_irqs
 from kvmvfio_emu.kernel.vfio.pci_reset import hot_reset, hot_reset_info, reset_function
 from kvmvfio_emu.kernel.vfio.pci_vectors import Vectors
 
@@ -215,6 +215,10 @@ class VfioPciDevice(VfioDevice):
     def map_size(self) -> int:
         """One place of 2^40 bytes for each BAR."""
         return regs.BARS << REGION_SHIFT
+
+    def masks(self) -> dict[int, bool]:
+        """INTx, while it is the interrupt in use: messages are not masked here."""
+        return {INTX: self.intx.masked} if self.intx.enabled else {}
 
     @property
     def reset_works(self) -> bool:

@@ -160,6 +160,10 @@ class VfioPlatformDevice(VfioDevice):
             raise KernelError(errno.EINVAL, f"{self.name} has {len(regions)} regions, not {index}")
         return regions[index]
 
+    def masks(self) -> dict[int, bool]:
+        """Every interrupt, while the device is open."""
+        return {irq.index: irq.masked for irq in self.irqs}
+
     @property
     def reset_works(self) -> bool:
         """Whether there is a reset function for it: found by its first compatible string, vfio_platform_get_reset."""

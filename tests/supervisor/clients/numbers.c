@@ -18,6 +18,7 @@ int main(void)
     SHOW(symlink);
 #endif
     SHOW(ioctl);
+    SHOW(read);
     SHOW(lseek);
     SHOW(fcntl);
     SHOW(mmap);

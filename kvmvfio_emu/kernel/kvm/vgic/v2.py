@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
@@ -104,6 +105,20 @@ def _place(vgic: Vgic, frame: int, address: int) -> None:
         vgic.cpu_base = address
 
 
+#: What DIST_REGS and CPU_REGS have in common.
+_REGISTERS = AttrGroup(
+    "",
+    payload="uint32_t",
+    gettable=True,
+    what="A register: bits 0 to 31 of the attribute are its offset in the frame, bits 32 to 39 the vCPU. Initialises.",
+    errors=(
+        "ENODEV there is no vCPU",
+        "EINVAL no such vCPU",
+        "EBUSY a vCPU is running",
+    ),
+)
+
+
 class VgicV2Device(KvmDevice):
     """KVM_DEV_TYPE_ARM_VGIC_V2. The state lives in the virtual machine's `Vgic`; this is how userspace reaches it."""
 
@@ -112,11 +127,37 @@ class VgicV2Device(KvmDevice):
     when = "!vgic_modern arch!=x86_64"
     host_gic = 2
     attributes = (
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU")),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_NR_IRQS", encodes="number, which is ignored"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CTRL", ("KVM_DEV_ARM_VGIC_CTRL_INIT",), when="vgic_ctrl"),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_ADDR",
+            ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU"),
+            payload="uint64_t",
+            gettable=True,
+            what="The guest physical address of a frame: 4 KiB for the distributor, 8 KiB for the CPU interface. "
+            "Unset it reads as all ones.",
+            errors=(
+                "E2BIG beyond the guest physical space",
+                "EINVAL not 4 KiB aligned, or wrapping",
+                "EEXIST set already",
+                "EBUSY the two would overlap",
+            ),
+        ),
+        replace(_REGISTERS, group="KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
+        replace(_REGISTERS, group="KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_NR_IRQS",
+            encodes="number, which is ignored",
+            payload="uint32_t",
+            gettable=True,
+            what="How many interrupts there are, with the private ones: 64 to 1024 in steps of 32.",
+            errors=("EINVAL another number", "EBUSY set already, or the VGIC is initialised"),
+        ),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_CTRL",
+            ("KVM_DEV_ARM_VGIC_CTRL_INIT",),
+            when="vgic_ctrl",
+            what="Initialise: from now on no vCPU can be added.",
+            errors=("ENODEV there is no vCPU",),
+        ),
     )
 
     def create(self) -> None:

@@ -22,8 +22,19 @@ _MIN_IRQS = PRIVATE + 32
 
 #: The groups of every version, but for ADDR, and for what CTRL also has.
 COMMON = (
-    AttrGroup("KVM_DEV_ARM_VGIC_GRP_NR_IRQS", encodes="number, which is ignored"),
-    AttrGroup("KVM_DEV_ARM_VGIC_GRP_CTRL", ("KVM_DEV_ARM_VGIC_CTRL_INIT",)),
+    AttrGroup(
+        "KVM_DEV_ARM_VGIC_GRP_NR_IRQS",
+        encodes="number, which is ignored",
+        payload="uint32_t",
+        gettable=True,
+        what="How many interrupts there are, with the private ones: 64 to 992 in steps of 32.",
+        errors=("EINVAL another number", "EBUSY set already, or the VGIC is initialised"),
+    ),
+    AttrGroup(
+        "KVM_DEV_ARM_VGIC_GRP_CTRL",
+        ("KVM_DEV_ARM_VGIC_CTRL_INIT",),
+        what="Initialise: from now on no vCPU can be added.",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu import uapi
@@ -25,6 +26,14 @@ _REGISTERS = {
     uapi.KVM_DEV_ARM_VGIC_GRP_CPU_REGS: mmio_v2.CPU,
 }
 _DEVICE_SHIFT, _FIELD_MASK = 16, 0xFFFF
+#: What DIST_REGS and CPU_REGS have in common.
+_REGISTER = AttrGroup(
+    "",
+    payload="uint32_t",
+    gettable=True,
+    what="A register: bits 0 to 31 of the attribute are its offset in the frame, bits 32 to 39 the vCPU. Initialises.",
+    errors=("EINVAL no such vCPU, or a value that the register refuses", "EBUSY a vCPU is running"),
+)
 
 
 class VgicV2Device(VgicDevice):
@@ -35,9 +44,17 @@ class VgicV2Device(VgicDevice):
     when = "vgic_modern arch!=x86_64"
     host_gic = 2
     attributes = (
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU")),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_ADDR",
+            ("KVM_VGIC_V2_ADDR_TYPE_DIST", "KVM_VGIC_V2_ADDR_TYPE_CPU"),
+            payload="uint64_t",
+            gettable=True,
+            what="The guest physical address of a frame: 4 KiB for the distributor, 8 KiB for the CPU interface. Unset "
+            "it reads as all ones; that the two overlap shows at KVM_RUN.",
+            errors=("EEXIST set already", "EINVAL not 4 KiB aligned, or wrapping", "E2BIG beyond the guest's space"),
+        ),
+        replace(_REGISTER, group="KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register of a vCPU"),
+        replace(_REGISTER, group="KVM_DEV_ARM_VGIC_GRP_CPU_REGS", encodes="CPU interface register of a vCPU"),
         *COMMON,
     )
     core_class = VgicV2

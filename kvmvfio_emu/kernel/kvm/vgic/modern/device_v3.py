@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import Any
 
 from kvmvfio_emu import uapi
@@ -24,6 +25,17 @@ _GROUPS = (*_REGISTERS, _SYSREGS, _LEVEL)
 _INDEX_MASK, _COUNT_SHIFT = 0xFFF, 52
 _FLAGS_SHIFT, _FLAGS_MASK = 12, 0xF
 _BASE_MASK = (1 << 52) - (1 << 16)
+#: What the register groups have in common.
+_REGISTER = AttrGroup(
+    "",
+    payload="uint32_t",
+    gettable=True,
+    what="A register: bits 0 to 31 of the attribute are its offset, bits 32 to 63 the vCPU's affinity.",
+    errors=(
+        "EINVAL no such vCPU, or a value that the register refuses",
+        "EBUSY a vCPU is running, or the VGIC is not initialised",
+    ),
+)
 
 
 class VgicV3Device(VgicDevice):
@@ -44,12 +56,49 @@ class VgicV3Device(VgicDevice):
                 "KVM_VGIC_V3_ADDR_TYPE_REDIST",
                 "KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION",
             ),
+            payload="uint64_t",
+            gettable=True,
+            what="The guest physical address of the distributor (64 KiB), of all redistributors (128 KiB for each "
+            "vCPU), or of a region of them: index in bits 0 to 11, base in 16 to 51, count in 52 to 63. Getting a "
+            "region takes its index from the payload.",
+            errors=(
+                "EEXIST set already",
+                "EINVAL not 64 KiB aligned, or wrapping; a region: without count, with flags, out of order, "
+                "overlapping, or of the other style than those there are",
+                "E2BIG beyond the guest's space",
+                "ENOENT getting a region that is not there",
+            ),
         ),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_DIST_REGS", encodes="distributor register"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_REDIST_REGS", encodes="redistributor register of a vCPU"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS", encodes="system register of a vCPU"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO", encodes="kind of line state, and first interrupt"),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_CTRL", ("KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES",)),
+        replace(
+            _REGISTER,
+            group="KVM_DEV_ARM_VGIC_GRP_DIST_REGS",
+            encodes="distributor register",
+            what="A register: bits 0 to 31 of the attribute are its offset.",
+        ),
+        replace(_REGISTER, group="KVM_DEV_ARM_VGIC_GRP_REDIST_REGS", encodes="redistributor register of a vCPU"),
+        replace(
+            _REGISTER,
+            group="KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS",
+            encodes="system register of a vCPU",
+            payload="uint64_t",
+            what="A register of the CPU interface: bits 0 to 15 of the attribute are its encoding (op0, op1, CRn, CRm, "
+            "op2), bits 32 to 63 the vCPU's affinity.",
+            errors=(*_REGISTER.errors, "ENOENT no such register in the CPU interface"),
+        ),
+        replace(
+            _REGISTER,
+            group="KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO",
+            encodes="kind of line state, and first interrupt",
+            what="The lines of 32 interrupts: bits 0 to 9 of the attribute are the first, bits 10 to 31 the kind "
+            "(VGIC_LEVEL_INFO_LINE_LEVEL), bits 32 to 63 the vCPU's affinity.",
+            errors=("EINVAL no such vCPU, another kind, or the first is no multiple of 32", _REGISTER.errors[1]),
+        ),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_CTRL",
+            ("KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES",),
+            what="Write the pending state of LPIs into guest memory.",
+            errors=("EBUSY a vCPU is running", "ENXIO not initialised"),
+        ),
         *COMMON,
     )
     core_class = VgicV3

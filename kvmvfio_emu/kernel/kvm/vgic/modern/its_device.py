@@ -34,7 +34,19 @@ class ItsDevice(KvmDevice):
     when = "vgic_modern arch!=x86_64"
     host_gic = 3
     attributes = (
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ADDR", ("KVM_VGIC_ITS_ADDR_TYPE",)),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_ADDR",
+            ("KVM_VGIC_ITS_ADDR_TYPE",),
+            payload="uint64_t",
+            gettable=True,
+            what="The guest physical address of its 128 KiB. Unset it reads as all ones.",
+            errors=(
+                "ENODEV another type",
+                "EEXIST set already",
+                "EINVAL not 64 KiB aligned, or wrapping",
+                "E2BIG beyond the guest's space",
+            ),
+        ),
         AttrGroup(
             "KVM_DEV_ARM_VGIC_GRP_CTRL",
             (
@@ -43,8 +55,26 @@ class ItsDevice(KvmDevice):
                 "KVM_DEV_ARM_ITS_RESTORE_TABLES",
                 "KVM_DEV_ARM_ITS_CTRL_RESET",
             ),
+            what="Initialise (nothing is left to do), write the tables to guest memory, read them back, forget all.",
+            errors=(
+                "EBUSY a vCPU is running",
+                "EINVAL tables that have no place, or make no sense",
+                "EEXIST tables with a collection twice",
+                "EFAULT tables where the guest has no memory",
+            ),
         ),
-        AttrGroup("KVM_DEV_ARM_VGIC_GRP_ITS_REGS", encodes="ITS register"),
+        AttrGroup(
+            "KVM_DEV_ARM_VGIC_GRP_ITS_REGS",
+            encodes="ITS register",
+            payload="uint64_t",
+            gettable=True,
+            what="A register: the attribute is its offset, the payload always has 64 bits.",
+            errors=(
+                "EINVAL misaligned, or a value that the register refuses",
+                "EBUSY a vCPU is running, or the ITS is enabled",
+                "ENXIO no address yet",
+            ),
+        ),
     )
 
     def create(self) -> None:
