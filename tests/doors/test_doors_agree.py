@@ -133,7 +133,7 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl) -> Call:
     """A call of one declared ioctl, on a file that takes it, or on one that does not."""
     on = kind if draw(st.integers(0, 19)) else draw(st.sampled_from(uapi.KINDS))
     call: Call = {"do": "ioctl", "on": [on, draw(place)], "number": decl.number}
-    if on == kind and decl.number in GIVES:
+    if decl.number in GIVES and (on, decl.number) in uapi.IOCTLS:  # one number can be of several kinds
         call["gives"] = GIVES[decl.number]
     row = uapi.IOCTLS.get((kind, decl.number))  # type: ignore[call-overload]
     struct = decl.struct or (row and row.struct)
