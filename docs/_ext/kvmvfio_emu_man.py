@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from kvmvfio_emu_written import Written
@@ -30,13 +31,20 @@ def _commands(of: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argum
 
 
 def _command(sub: argparse.ArgumentParser) -> list[str]:
-    usage = " ".join(sub.format_usage().removeprefix("usage: ").split())
-    lines = [f"``{usage}``", "", _escaped(sub.description or ""), "", *_definitions(sub)]
+    lines = [*_usage(sub), "", _escaped(sub.description or ""), "", *_definitions(sub)]
     for _, operation in _commands(sub):
-        usage = " ".join(operation.format_usage().removeprefix("usage: ").split())
-        lines += [f"``{usage}``", *(f"   {line}" for line in [_escaped(_help_of(sub, operation)), ""])]
+        lines += [
+            *(line.removeprefix("| ") for line in _usage(operation)),
+            *(f"   {line}" for line in [_escaped(_help_of(sub, operation)), ""]),
+        ]
         lines += [f"   {line}" for line in _definitions(operation)]
     return lines
+
+
+def _usage(of: argparse.ArgumentParser) -> list[str]:
+    """A line block: one line for each way to call it."""
+    text = " ".join(of.format_usage().removeprefix("usage: ").split())
+    return [f"| ``{way}``" for way in re.split(r" (?=kvmvfio-emu )", text)]
 
 
 def _help_of(parent: argparse.ArgumentParser, operation: argparse.ArgumentParser) -> str:
