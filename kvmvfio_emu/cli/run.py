@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu import profiles
 from kvmvfio_emu.cli.tracing import TraceOptions, add_options
 from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE, boot, load_guest
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -76,7 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
             _report(host)
     finally:
         supervisor.close()
-        options.close()
+        try:
+            options.close()
+        except KvmVfioEmuError as error:  # the program has run, and its status is what counts
+            print(f"kvmvfio-emu: {error}", file=sys.stderr)
     if status < 0:
         _die_of(-status)
     return status

@@ -72,10 +72,10 @@ class Trace:
 
     def begin_step(self, key: Hashable, name: str, **fields: Any) -> int:
         """`step` and `begin` in one."""
+        self.counters[name] += 1
         before = self.cause
-        self.step(key, name, **fields)
         if self.listening:
-            self.cause = self._origins[key]
+            self.cause = self._origins[key] = self._show(name, fields, self.origin(key))
         return before
 
     def resume(self, cause: int) -> int:

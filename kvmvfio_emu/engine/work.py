@@ -72,8 +72,9 @@ class WorkQueue:
         self._run(work)
 
     def _run(self, work: Work) -> None:
-        before = self._trace.resume(work.cause)
+        trace = self._trace
+        before, trace.cause = trace.cause, work.cause  # as `Trace.resume`, of which each interrupt takes several
         try:
             work.function()
         finally:
-            self._trace.end(before)
+            trace.cause = before

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import cache
+from operator import itemgetter
+from struct import Struct
 from typing import ClassVar, NamedTuple, Self, overload
 
 
@@ -116,8 +119,9 @@ class Register:
         bank[self.name] = value
 
 
-#: Bytes of the widest register.
+#: Bytes of the widest register, and how `struct` calls each width.
 _WIDEST = 8
+_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 class RegisterBank:
@@ -194,12 +198,21 @@ class RegisterBank:
         """What `read` would find stored, without side effects: no ``on_read`` hook runs. ``size`` may be a page."""
         if size <= _WIDEST:
             return self._gather(offset, size, self._peek)
-        image = bytearray(size)
-        for register in self._by_offset.values():
-            start = register.offset - offset
+        packer, shown = self._page(offset, size)
+        value = self._value
+        return int.from_bytes(packer.pack(*[value[name] & readable for name, readable in shown]), "little")
+
+    @classmethod
+    @cache
+    def _page(cls, offset: int, size: int) -> tuple[Struct, list[tuple[str, int]]]:
+        """How to pack the image of a page: its registers with their readable bits, the gaps between them."""
+        layout, shown, end = "<", [], 0
+        for start, register in sorted(((r.offset - offset, r) for r in cls._by_offset.values()), key=itemgetter(0)):
             if 0 <= start <= size - register.size:
-                image[start : start + register.size] = self._peek(register).to_bytes(register.size, "little")
-        return int.from_bytes(image, "little")
+                layout += f"{start - end}x{_FORMATS[register.size]}"
+                shown.append((register.name, register.readable))
+                end = start + register.size
+        return Struct(f"{layout}{size - end}x"), shown
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Store ``size`` bytes at ``offset`` as each register's action has it."""

@@ -73,6 +73,8 @@ class Decoder:
 
     def _fixed(self, ctype: str, size: int, pointer: Any) -> dict[str, Any] | None:
         data = self.read(pointer, size)
+        if not ctype.startswith("struct "):
+            return None if data is None else {"value": int.from_bytes(data, "little", signed=ctype == "int")}
         if data is None and size > 16:
             data = self.read(pointer, 16)  # an older caller's struct is shorter than ours
         return None if data is None else structs.fields(ctype, data, self.descriptor)
@@ -116,7 +118,7 @@ class Decoder:
         """A container of construct's as plain data."""
         found: dict[str, Any] = {}
         for key, value in parsed.items():
-            if key.startswith("_") or value is None:
+            if value is None or key.strip("_").startswith(names.PADDING) or key == "_io":
                 continue
             place = f"{ctype}.{key}"
             if isinstance(value, list):

@@ -48,7 +48,7 @@ FLAGS = {
     "iommu_hw_info.out_capabilities": "IOMMU_HW_CAP_",
 }
 #: Constants with such a prefix that are no bits of the flags.
-_NO_BITS = ("_MASK", "IOMMU_HWPT_DATA_NONE", "IOMMU_HWPT_DATA_VTD_S1")
+_NO_BITS = ("IOMMU_HWPT_DATA_NONE", "IOMMU_HWPT_DATA_VTD_S1")
 
 #: Struct.field, or the name of a request whose argument is a number -> the prefixes of its values' constants.
 VALUES = {
@@ -144,7 +144,7 @@ def bits(prefix: str) -> tuple[tuple[int, str], ...]:
     found: dict[int, str] = {}
     for name in uapi.constants.__all__:
         value = getattr(uapi, name)
-        is_flag = name.startswith(prefix) and not name.endswith(_NO_BITS) and isinstance(value, int)
+        is_flag = name.startswith(prefix) and name not in _NO_BITS and isinstance(value, int)
         if is_flag and value > 0 and not value & value - 1:
             found.setdefault(value, name.removeprefix(prefix))
     return tuple(sorted(found.items()))

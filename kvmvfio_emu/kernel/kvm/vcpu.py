@@ -93,7 +93,7 @@ class Vcpu:
 
     def force_exit(self, why: str) -> None:
         """Leave the guest at the next boundary. The first reason counts."""
-        if self.forced is None:
+        if self.forced is None and self.host.trace.listening:
             self.host.trace.remember(("exit", id(self)))
         self.forced = self.forced or why
 
@@ -139,18 +139,23 @@ class Vcpu:
 
     def list_register_filled(self, index: int) -> None:
         """The VGIC has put an interrupt into list register ``index``."""
-        value = self.interface.lr[index]
-        key = self.vm.history(self.interface.virtual_id(value))
-        self.host.trace.step(key, "lr_queued", lr=index, value=value, vcpu=self.index)
+        trace, value = self.host.trace, self.interface.lr[index]
+        key = self.vm.history(self.interface.virtual_id(value)) if trace.listening else None
+        trace.step(key, "lr_queued", lr=index, value=value, vcpu=self.index)
 
     def acknowledged(self, intid: int) -> None:
         """The guest has taken interrupt ``intid``."""
-        self.host.trace.step(self.vm.history(intid), "guest_iar", irq=intid, vcpu=self.index)
+        trace = self.host.trace
+        key = self.vm.history(intid) if trace.listening else None
+        trace.step(key, "guest_iar", irq=intid, vcpu=self.index)
 
     def completing(self, intid: int) -> int:
         """The guest ends interrupt ``intid``; what the hardware does is the effect of that, until `Trace.end`."""
-        before = self.host.trace.begin_step(self.vm.history(intid), "guest_eoi", irq=intid, vcpu=self.index)
-        self.host.trace.remember(("exit", id(self)))  # it may raise the maintenance interrupt
+        trace = self.host.trace
+        if not trace.listening:
+            return trace.begin("guest_eoi", irq=intid, vcpu=self.index)
+        before = trace.begin_step(self.vm.history(intid), "guest_eoi", irq=intid, vcpu=self.index)
+        trace.remember(("exit", id(self)))  # it may raise the maintenance interrupt
         return before
 
     def _hw_deactivate(self, irq: int) -> None:

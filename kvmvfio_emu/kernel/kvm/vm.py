@@ -120,12 +120,13 @@ class Vm:
         gsi = self.routing.gsi(0, pin)
         if gsi is None:
             return
-        before = self.host.trace.resume(self.host.trace.origin(self.history(pin + 32)))
+        trace = self.host.trace
+        before = trace.resume(trace.origin(self.history(pin + 32)) if trace.listening else 0)
         try:
             for listener in tuple(self.ack_notifiers.get(gsi, ())):
                 listener()
         finally:
-            self.host.trace.end(before)
+            trace.end(before)
 
     def require_vgic(self) -> Vgic:
         """The VGIC, or ENXIO when the virtual machine has none."""

@@ -111,7 +111,8 @@ class ArmArch(Arch):
             return self.send_message(target) if level else -1
         if self.vm.vgic is None:
             return -1
-        self.vm.host.trace.remember(self.vm.history(target.pin + 32))
+        if self.vm.host.trace.listening:
+            self.vm.host.trace.remember(self.vm.history(target.pin + 32))
         self.vm.vgic.inject(0, target.pin + 32, level)
         return 0
 
