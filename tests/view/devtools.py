@@ -176,8 +176,8 @@ class Browser:
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """x, y, width, height of an element in the window."""
-        script = f"(({{x, y, width, height}}) => [x, y, width, height])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        x, y, width, height = self.run(script)
+        where = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        x, y, width, height = self.run(f"(({{x, y, width, height}}) => [x, y, width, height])({where})")
         return x, y, width, height
 
     def window(self, width: int, height: int, *, dark: bool = False, mobile: bool = False) -> None:
