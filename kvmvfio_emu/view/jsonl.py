@@ -7,8 +7,8 @@ from typing import Any, TextIO
 
 from kvmvfio_emu.view.sink import Record
 
-#: Characters that are kept back, at most, before the file gets them.
-_HELD = 1 << 16
+#: Lines that are kept back, at most, before the file gets them.
+_HELD = 256
 #: Different fields whose text is kept: those of interrupt steps come again and again.
 _KNOWN = 4096
 #: Fields of more entries are those of calls, no two of which are the same.
@@ -24,7 +24,6 @@ class JsonlSink:
         self._file = file
         self._owned = owned
         self._lines: list[str] = []
-        self._held = 0
         self._heads: dict[tuple[str, str], str] = {}
         self._known: dict[str, str] = {}
 
@@ -42,26 +41,23 @@ class JsonlSink:
         if "cause" in record:
             line += f',"cause":{record["cause"]}'
         if "f" in record:
-            line += f',"f":{self._fields(record["f"])}'
+            fields = record["f"]
+            # The representation says more than equality: 1 is not True.
+            text = self._known.get(repr(fields)) if len(fields) <= _FEW else _encode(fields)
+            line += f',"f":{text or self._new(fields)}'
         if "s" in record:
             line += f',"s":{_encode(record["s"])}'
         self._write(line + "}")
 
-    def _fields(self, fields: dict[str, Any]) -> str:
-        if len(fields) > _FEW:
-            return _encode(fields)
-        key = repr(fields)  # says more than equality: 1 is not True
-        text = self._known.get(key)
-        if text is None:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            text = self._known[key] = _encode(fields)
+    def _new(self, fields: dict[str, Any]) -> str:
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        text = self._known[repr(fields)] = _encode(fields)
         return text
 
     def _write(self, line: str) -> None:
         self._lines.append(line)
-        self._held += len(line)
-        if self._held > _HELD:
+        if len(self._lines) > _HELD:
             self.flush()
 
     def flush(self) -> None:
@@ -70,7 +66,6 @@ class JsonlSink:
             self._lines.append("")
             self._file.write("\n".join(self._lines))
             self._lines.clear()
-            self._held = 0
         self._file.flush()
 
     def close(self) -> None:
