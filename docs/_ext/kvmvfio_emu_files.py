@@ -8,9 +8,7 @@ ioctls.
 from __future__ import annotations
 
 import errno
-import inspect
 import re
-import sys
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -32,6 +30,7 @@ from kvmvfio_emu.kernel.vfio.container import ContainerFile
 from kvmvfio_emu.kernel.vfio.group import GroupFile
 from kvmvfio_emu.kernel.vfio.pci import PciDeviceFile
 from kvmvfio_emu.kernel.vfio.platform import PlatformDeviceFile
+from kvmvfio_emu.view.catalogue import documented
 from kvmvfio_emu.view.offered import file_attributes
 
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
@@ -92,7 +91,7 @@ class FilePage(Written):
 def entry(cls: type[File], decl: IoctlDecl) -> list[str]:
     """What the reference says of one ioctl."""
     handler = getattr(cls, decl.handler)
-    errors = _errors(handler)
+    errors = {said.errno for said in documented(handler)}
     listed = uapi.IOCTLS.get((cls.kind, decl.number))  # type: ignore[call-overload]
     argument = "a number, or none."
     if listed is not None and listed.struct:
@@ -112,27 +111,6 @@ def entry(cls: type[File], decl: IoctlDecl) -> list[str]:
     if known_to(decl.when):
         lines.append(f"*{known_to(decl.when)}{absent}")
     return lines
-
-
-def _errors(documented: Any) -> set[str]:
-    """The errnos that a docstring names, and those of what it refers to: `module.name` or `Class.name`."""
-    text = inspect.getdoc(documented) or ""
-    found = set(_ERRNO.findall(text)) & set(errno.errorcode.values())
-    package = inspect.getmodule(documented).__package__  # type: ignore[union-attr]
-    for place, name in re.findall(r"(?<!`)`(\w+)\.(\w+)`", text):
-        target = getattr(_named(package, place), name)
-        found |= _errors(target)
-        if isinstance(target, type):
-            found = found.union(*(_errors(member) for member in vars(target).values() if inspect.isfunction(member)))
-    return found
-
-
-def _named(package: str, place: str) -> Any:
-    """The module or the class of that name, in ``package`` or else anywhere in the kernel. StopIteration: none."""
-    modules = sorted((name, module) for name, module in sys.modules.items() if name.startswith("kvmvfio_emu.kernel."))
-    modules.sort(key=lambda entry: not entry[0].startswith(f"{package}."))
-    found = (module if name.endswith(f".{place}") else vars(module).get(place) for name, module in modules)
-    return next(one for one in found if inspect.ismodule(one) or inspect.isclass(one))
 
 
 class DevicePage(Written):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno as _errno
-import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -116,23 +116,28 @@ def said(one: Handled) -> list[Said]:
 
 
 def documented(thing: Any) -> list[Said]:
-    """The errnos of a docstring with their clauses, and those of what it refers to, ``module.name`` beside it."""
+    """The errnos of a docstring with their clauses, and those of what it refers to: `module.name` or `Class.name`."""
     text = inspect.getdoc(thing) or ""
     where = getattr(thing, "__qualname__", "")
     found = [Said(code, clause, where) for code, clause in phrases(text)]
     module = inspect.getmodule(thing)
     assert module is not None
     for name, member in _REFERENCE.findall(text):
-        place = f"{module.__package__}.{name}"
-        if not name[0].islower() or importlib.util.find_spec(place) is None:
-            continue  # a class's own member, or of another package
-        target = getattr(importlib.import_module(place), member)
+        target = getattr(_named(module.__package__ or "", name), member)
         found += documented(target)
         if isinstance(target, type):
             for function in vars(target).values():
                 if inspect.isfunction(function):
                     found += documented(function)
     return list(dict.fromkeys(found))
+
+
+def _named(package: str, place: str) -> Any:
+    """The module or the class of that name, in ``package`` or else anywhere in the kernel. StopIteration: none."""
+    modules = sorted((name, module) for name, module in sys.modules.items() if name.startswith("kvmvfio_emu.kernel."))
+    modules.sort(key=lambda entry: not entry[0].startswith(f"{package}."))
+    found = (module if name.endswith(f".{place}") else vars(module).get(place) for name, module in modules)
+    return next(one for one in found if inspect.ismodule(one) or inspect.isclass(one))
 
 
 def phrases(text: str) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ not there, and the reasons of a trace are found again word by word.
 from __future__ import annotations
 
 import ast
+import errno as _errno
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -86,7 +87,9 @@ class Source:
 
     def matching(self, errno: str, reason: str) -> list[Clause]:
         """The clauses that a reason of a trace can be of, the most literal first."""
-        fitting = [c for c in self.clauses if c.errno in ("", errno) and c.pattern.fullmatch(reason)]
+        number = getattr(_errno, errno, None)  # of which some have two names
+        fitting = [c for c in self.clauses if not c.errno or getattr(_errno, c.errno) == number]
+        fitting = [clause for clause in fitting if clause.pattern.fullmatch(reason)]
         literal = {clause: len(clause.reason.replace("...", "")) for clause in fitting}
         best = max(literal.values(), default=0)
         return [clause for clause in fitting if literal[clause] == best and best]

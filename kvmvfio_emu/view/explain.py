@@ -45,7 +45,7 @@ def errno_name(word: str) -> str:
     name = word.upper()
     if word.lstrip("-").isdigit():
         name = _errno.errorcode.get(abs(int(word)), word)
-    if name not in _errno.errorcode.values():
+    if not name.startswith("E") or not hasattr(_errno, name):
         close = close_to(word, _errno.errorcode.values())
         raise UnknownError(f"no errno is called {word!r}" + (f"; perhaps {' or '.join(close)}?" if close else ""))
     return name
@@ -130,7 +130,7 @@ def _of_attribute(one: Attribute, name: str, errno: str | None) -> dict[str, Any
 
 
 def _entry(errors: dict[str, Any], code: str, wanted: str | None, *subjects: str) -> None:
-    if wanted in (None, code) and code not in errors:
+    if code not in errors and (wanted is None or getattr(_errno, wanted) == getattr(_errno, code)):
         errors[code] = {"text": os.strerror(getattr(_errno, code)), "said": [], "clauses": []}
         found = advice(code, *subjects)
         if found is not None:

@@ -50,6 +50,12 @@ def test_an_errno_by_name_and_number(word: str, capsys: pytest.CaptureFixture[st
     assert explained(capsys, "kvm_irqfd", word) == explained(capsys, "KVM_IRQFD", "EBUSY")
 
 
+@pytest.mark.parametrize("word", ["EOPNOTSUPP", "ENOTSUP", str(errno.EOPNOTSUPP)])
+def test_an_errno_with_two_names(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "EOPNOTSUPP  " in explained(capsys, "IOMMU_OPTION", word)
+    assert source().matching("ENOTSUP", "a reserved field is set")
+
+
 def test_all_errnos_of_an_ioctl_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     (entry,) = json.loads(explained(capsys, "KVM_RUN", "--json"))
     assert {"EINTR", "ENOEXEC", "ENXIO", "EINVAL"} <= set(entry["errors"])
