@@ -12,7 +12,7 @@ author = "The kvmvfio-emu authors"
 project_copyright = author
 version = release = kvmvfio_emu.__version__
 
-extensions = ["sphinx.ext.autodoc", "myst_parser", "kvmvfio_emu_reference"]
+extensions = ["sphinx.ext.autodoc", "myst_parser", "kvmvfio_emu_reference", "kvmvfio_emu_rr"]
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "kvmvfio-emu"

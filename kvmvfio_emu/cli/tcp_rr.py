@@ -15,6 +15,8 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    from kvmvfio_emu.rr.sweep import Answer, Swing, Variant
+
 _CPUS, _DEVICES, _COALESCE, _TRANSACTIONS = 8, 32, 64, 20_000
 _DESCRIPTION = """\
 Does forwarding lower interrupt exit latency and CPU load, as netperf TCP_RR would show? Requests come in through
@@ -89,14 +91,33 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, and tell the answer."""
-    from kvmvfio_emu.rr import costs, plot, report, sweep
-    from kvmvfio_emu.rr.workload import Workload
+    from kvmvfio_emu.rr import plot, report
 
     if arguments.irq_cpu >= arguments.cpus:
         raise KvmVfioEmuError(f"--irq-cpu {arguments.irq_cpu}: there is no such CPU; --cpus is {arguments.cpus}")
     if not profiles.load(arguments.profile).forward_control:
         print(f"kvmvfio-emu: a {arguments.profile} kernel has no IRQ forward control", file=sys.stderr)
         return 1
+    answer, swings, variants = ask(arguments)
+    if arguments.plot:
+        picture = plot.picture(answer, swings)
+        try:
+            with open(arguments.plot, "w", encoding="utf-8") as file:
+                file.write(picture)
+        except OSError as error:
+            raise KvmVfioEmuError(f"{arguments.plot}: {error.strerror}") from error
+    if arguments.json:
+        print(json.dumps(report.data(answer, swings, variants), indent=1, allow_nan=False))
+    else:
+        print(report.text(answer, swings, variants), end="")
+    return 0
+
+
+def ask(arguments: argparse.Namespace) -> tuple[Answer, list[Swing], list[Variant]]:
+    """Both modes, and unless there is to be no sweep, what the answer depends on."""
+    from kvmvfio_emu.rr import costs, sweep
+    from kvmvfio_emu.rr.workload import Workload
+
     model = costs.load(arguments.costs)
     workload = Workload(
         idle=arguments.vcpu == "idle",
@@ -111,20 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
     )
     answer = sweep.ask(workload, model)
-    swings = [] if arguments.no_sweep else sweep.swings(workload, model)
-    variants = [] if arguments.no_sweep else sweep.variants(workload, model)
-    if arguments.plot:
-        picture = plot.picture(answer, swings)
-        try:
-            with open(arguments.plot, "w", encoding="utf-8") as file:
-                file.write(picture)
-        except OSError as error:
-            raise KvmVfioEmuError(f"{arguments.plot}: {error.strerror}") from error
-    if arguments.json:
-        print(json.dumps(report.data(answer, swings, variants), indent=1, allow_nan=False))
-    else:
-        print(report.text(answer, swings, variants), end="")
-    return 0
+    if arguments.no_sweep:
+        return answer, [], []
+    return answer, sweep.swings(workload, model), sweep.variants(workload, model)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:

@@ -81,17 +81,6 @@ class Account:
         index = self._index.get(number)
         return VCPU_CPU if index is None else self.steps[index].cpu
 
-    def way(self, index: int, since: int) -> list[int]:
-        """The steps, latest first, that step ``index`` had to wait for one after another, begun at or after ``since``.
-
-        They leave no gap: each begins when the next in the list ends, until one that began before ``since``.
-        """
-        found = []
-        while index >= 0 and self.steps[index].start >= since:
-            found.append(index)
-            index = self.steps[index].waited_for
-        return found
-
     def _cpu(self, event: Event, by: int) -> int:
         if event.name in _TAKEN:
             return self._irq_cpu

@@ -74,7 +74,7 @@ class Costs:
         if found is None:
             found = self.events.get(event)
         if found is None:
-            raise CostError(f"{self.name}: events: {event} happens in the model but is not listed")
+            raise CostError(f"costs {self.name}: events: {event} happens in the model but is not listed")
         return found
 
 
@@ -86,12 +86,15 @@ def names() -> list[str]:
 def load(name_or_path: str = DEFAULT) -> Costs:
     """The cost model of that name, or of the file at that path (with a ``/`` or ending in ``.toml``). `CostError`."""
     table, where = _read(name_or_path)
+    inherited: set[str] = set()
     if "base" in table:
         base = table.pop("base")
         if not isinstance(base, str) or base not in names():
             raise CostError(f"{where}: base: no costs {base!r}; known: {', '.join(names())}")
-        table = _merged(_read(base)[0], table, where)
-    return _costs(table, where)
+        below = _read(base)[0]
+        inherited = set(below["parameters"])
+        table = _merged(below, table, where)
+    return _costs(table, inherited, where)
 
 
 def _read(name_or_path: str) -> tuple[dict[str, Any], str]:
@@ -118,11 +121,28 @@ def _merged(base: dict[str, Any], own: dict[str, Any], where: str) -> dict[str, 
     parameters, events = _table(own, "parameters", where), _table(own, "events", where)
     merged = dict(base["parameters"])
     for name in parameters:
-        merged[name] = {**merged.get(name, {}), **_table(parameters, name, f"{where}: parameters")}
+        merged[name] = _overridden(merged.get(name, {}), _table(parameters, name, f"{where}: parameters"), where)
     return {**base, **own, "parameters": merged, "events": {**base["events"], **events}}
 
 
-def _costs(table: dict[str, Any], where: str) -> Costs:
+def _overridden(base: dict[str, Any], own: dict[str, Any], where: str) -> dict[str, Any]:
+    """A figure that somebody sets is theirs, not any longer that of the base's source; the range makes room for it."""
+    merged = {**base, **own}
+    if not base:
+        return merged
+    if own.keys() & {"value", "low", "high"} and "basis" not in own:
+        merged.update(basis="assumed", source=own.get("source", where))
+    value = own.get("value")
+    if isinstance(value, int | float):
+        merged.setdefault("low", value)
+        merged.setdefault("high", value)
+        for key, choose in (("low", min), ("high", max)):
+            if key not in own:
+                merged[key] = choose(merged[key], value)
+    return merged
+
+
+def _costs(table: dict[str, Any], inherited: set[str], where: str) -> Costs:
     _known(table, ("name", "description", "parameters", "events"), where)
     entries = _table(table, "parameters", where)
     parameters = {
@@ -144,7 +164,7 @@ def _costs(table: dict[str, Any], where: str) -> Costs:
     }
     used = {name for names in events.values() for name in names}
     for name in parameters:
-        if name not in used and name not in MACHINE:
+        if name not in used and name not in MACHINE and name not in inherited:
             raise CostError(f"{where}: parameters.{name}: no event costs it")
     return Costs(_text(table, "name", where), _text(table, "description", where), parameters, events)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kvmvfio_emu.rr.account import TICKS, VCPU_CPU
 from kvmvfio_emu.rr.costs import Costs
+from kvmvfio_emu.rr.ways import Ways
 from kvmvfio_emu.rr.workload import Run
 
 #: What counts as an exit that the interrupt made: the WFI trap is the guest's own.
@@ -75,19 +76,19 @@ def measure(run: Run, costs: Costs) -> Measured:
     steps = run.account.steps
     transactions = len(run.answers)
     parameters, critical, events = Counter[str](), Counter[str](), Counter[str]()
-    busy, on_the_way = Counter[int](), set[int]()
+    busy, ways = Counter[int](), Ways(steps)
     responses, waiting = [], 0
     for index, arrived in run.answers:
-        way = run.account.way(index, arrived)
-        on_the_way.update(way)
+        ways.mark(index, arrived)
         responses.append(steps[index].end - arrived)
-        waiting += responses[-1] - sum(steps[one].end - steps[one].start for one in way)
+        first = ways.first(index, arrived)
+        waiting += steps[index].end - arrived if first < 0 else steps[first].start - arrived
     for index in range(run.first, run.last):
         step = steps[index]
         events[step.name] += 1
         busy[step.cpu] += step.end - step.start
         parameters.update(step.pays)
-        if index in on_the_way:
+        if ways.critical(index):
             critical.update(step.pays)
     elapsed = (steps[run.last - 1].end - steps[run.first - 1].end) / TICKS
     hertz = costs.value("clock") * 1e9

@@ -60,17 +60,23 @@ def text(answer: Answer, swings: list[Swing], variants: list[Variant]) -> str:
         _others(answer, variants) if variants else "",
         "\n".join(_wrapped(part.format(count=_bases(answer.costs))) for part in _HONEST),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    whole = "\n\n".join(part for part in parts if part)
+    return "".join(f"{line.rstrip()}\n" for line in whole.split("\n"))
 
 
 def sentence(answer: Answer) -> str:
     """The answer in one sentence."""
     unforwarded, forwarded = answer.unforwarded, answer.forwarded
-    return (
+    if not all(one.events.get("guest_eoi") for one in (unforwarded, forwarded)):
+        return "The guest is so busy that it polls and takes no interrupt: there is nothing that forwarding could save."
+    text = (
         f"By these costs forwarding makes {_more(answer.faster)} transactions a second, each of which takes "
         f"{_more(-answer.cheaper)} CPU cycles, and brings the mean interrupt exit latency from "
         f"{_microseconds(unforwarded.exit.mean, answer.costs)} to {_microseconds(forwarded.exit.mean, answer.costs)}."
     )
+    if (rate := answer.workload.rate) and forwarded.per_second < 0.95 * rate * answer.workload.devices:
+        text += " Requests come faster than the guest can answer."
+    return text
 
 
 # -- the parts of the text -----------------------------------------------------------------------------------------
@@ -147,6 +153,8 @@ def _saved(answer: Answer) -> str:
         for name in answer.costs.parameters
     ]
     rows.sort(key=lambda row: -row[1])
+    if not any(row[1] for row in rows):
+        return ""
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     lines += [
         f"{name:<22}{all_:>10,.0f}{critical:>32,.0f}" for name, all_, critical in rows if round(all_) or round(critical)

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     @property
     def cheaper(self) -> float:
         """Which part of the cycles of a transaction it saves."""
-        return -_change(self.unforwarded.cycles, self.forwarded.cycles)
+        return 0.0 - _change(self.unforwarded.cycles, self.forwarded.cycles)
 
     @property
     def sooner(self) -> float:
@@ -113,7 +113,7 @@ def cheaper(answer: Answer) -> float:
 
 def _small(workload: Workload) -> Workload:
     batch = workload.coalesce * workload.devices
-    wanted = min(workload.transactions, max(TRANSACTIONS, 4 * batch))
+    wanted = min(workload.transactions, max(TRANSACTIONS, batch))
     return replace(workload, transactions=-(-wanted // workload.coalesce) * workload.coalesce)
 
 
