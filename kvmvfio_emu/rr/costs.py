@@ -14,7 +14,7 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 DEFAULT = "arm-2014"
 #: Where a figure comes from; what is only ours comes last.
-BASES = ("published", "recalled", "derived", "assumed")
+BASES = ("measured", "published", "recalled", "derived", "assumed")
 UNITS = ("cycles", "ns", "GHz")
 #: Parameters that no event costs, with the unit that they must have.
 MACHINE = {"clock": "GHz", "wire": "ns"}

@@ -17,7 +17,7 @@ _MODES = ("unforwarded", "forwarded")
 _HONEST = (
     "Counted by the model: which steps a transaction takes, in which order, on which CPU, and which of them the "
     "response has to wait for. Not counted by anybody: what a step takes. That is the cost file's, {count}.",
-    "None of this was measured on hardware. Caches and TLBs that an exit leaves cold, interrupt moderation by time, "
+    "{measured} Caches and TLBs that an exit leaves cold, interrupt moderation by time, "
     "and a guest's transmit interrupts are not in it.",
 )
 
@@ -58,7 +58,9 @@ def text(answer: Answer, swings: list[Swing], variants: list[Variant]) -> str:
         _saved(answer),
         _sensitivity(answer, swings) if swings else "",
         _others(answer, variants) if variants else "",
-        "\n".join(_wrapped(part.format(count=_bases(answer.costs))) for part in _HONEST),
+        "\n".join(
+            _wrapped(part.format(count=_bases(answer.costs), measured=_measured(answer.costs))) for part in _HONEST
+        ),
     ]
     whole = "\n\n".join(part for part in parts if part)
     return "".join(f"{line.rstrip()}\n" for line in whole.split("\n"))
@@ -110,11 +112,11 @@ def _counted(answer: Answer) -> str:
 
 def _computed(answer: Answer) -> str:
     costs, unforwarded, forwarded = answer.costs, answer.unforwarded, answer.forwarded
-    lines = ["Computed from that and the costs", "", f"{'':<40}{_header()}{'change':>12}"]
+    lines = ["Computed from that and the costs", "", f"{'':<44}{_header()}{'change':>12}"]
 
     def row(name: str, before: float, after: float, form: str = ",.0f") -> None:
         change = "" if not before or before == after else _percent(after / before - 1)
-        lines.append(f"{name:<40}{before:>14{form}}{after:>14{form}}{change:>12}")
+        lines.append(f"{name:<44}{before:>14{form}}{after:>14{form}}{change:>12}")
 
     row("transactions a second", unforwarded.per_second, forwarded.per_second)
     row("CPU cycles, each transaction", unforwarded.cycles, forwarded.cycles)
@@ -231,6 +233,12 @@ def _of_basis(costs: Costs, basis: str) -> list[str]:
 def _bases(costs: Costs) -> str:
     counts = [f"{len(names)} {basis}" for basis in BASES if (names := _of_basis(costs, basis))]
     return f"{len(costs.parameters)} figures of which " + ", ".join(counts)
+
+
+def _measured(costs: Costs) -> str:
+    if steps := _of_basis(costs, "measured"):
+        return f"No transaction was measured on hardware, only single steps, says the file: {', '.join(steps)}."
+    return "None of this was measured on hardware."
 
 
 def _points(spreads: list[Spread]) -> tuple[str, ...]:

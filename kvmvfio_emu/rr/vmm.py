@@ -46,6 +46,8 @@ class RrVmm(story.Vmm):
     """Assigns every device of the board; the interrupt of device n is gsi 80 + n, and its SPI."""
 
     def __init__(self, kernel: Kernel, *, forward: bool, guest: GuestProgram) -> None:
+        self._devices: list[int] = []
+        self._in_kernel: list[int] = []
         super().__init__(kernel, forward=forward, guest=guest)
         self.hardware = [kernel.device(spec.name) for spec in kernel.host.machine.board.devices]
         self.eventfds = [self.trigger, self.resample]
@@ -69,7 +71,20 @@ class RrVmm(story.Vmm):
         assert isinstance(hardware, Xgmac)
         hardware.raise_interrupt()
 
+    def open_device(self, name: str, number: int) -> int:
+        """As `story.Vmm.open_device`."""
+        self._devices.append(super().open_device(name, number))
+        return self._devices[-1]
+
+    def create_device(self, vm: int, device_type: int) -> int:
+        """As `story.Vmm.create_device`."""
+        self._in_kernel.append(super().create_device(vm, device_type))
+        return self._in_kernel[-1]
+
     def close(self) -> None:
-        """Give the eventfds back; the kernel's own descriptors go with it."""
-        for eventfd in self.eventfds:
-            os.close(eventfd)
+        """Give everything back: a sweep has hundreds of these."""
+        for mapping in (self.run_page, *self.mappings):
+            mapping.close()
+        machine = (*self._in_kernel, self.vcpu, self.vm, self.kvm)
+        for descriptor in (*self.eventfds, *machine, *self._devices, *self.groups, self.container):
+            self.kernel.close(descriptor)

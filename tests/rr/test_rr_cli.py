@@ -45,6 +45,15 @@ def test_the_text_never_claims_a_measurement(told):
     assert "assumed" in text
 
 
+def test_steps_that_somebody_measured_are_named_but_no_more_is_claimed(told, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('base = "arm-2014"\n[parameters.vm_exit]\nvalue = 1100\nbasis = "measured"\nsource = "my board"\n')
+    text = told("--no-sweep", "--costs", str(own))
+    assert "No transaction was measured on hardware, only single steps, says the file: vm_exit." in " ".join(
+        text.split()
+    )
+
+
 def test_it_says_the_same_each_time(told):
     assert told("--json", "--devices", "2", "--no-sweep") == told("--json", "--devices", "2", "--no-sweep")
 

@@ -70,7 +70,7 @@ def test_a_figure_that_is_changed_loses_its_source_and_widens_its_range(tmp_path
         (BASE + "[parameters.vm_exit]\nvalue = 5\nhigh = 4", "vm_exit: value: 5 is not within low 5? ?.*high 4"),
         (BASE + '[parameters.vm_exit]\nunit = "ns"', "vm_exit: unit: 'ns'"),
         (BASE + '[parameters.wire]\nunit = "cycles"', "parameters.wire: unit: must be 'ns'"),
-        (BASE + '[parameters.vm_exit]\nbasis = "guess"', "vm_exit: basis: 'guess' is none of published"),
+        (BASE + '[parameters.vm_exit]\nbasis = "guess"', "vm_exit: basis: 'guess' is none of measured, published"),
         (BASE + "[parameters]\nvm_exit = 3", "parameters: vm_exit: must be a table"),
         (BASE + "parameters = 3", "parameters: must be a table"),
         (BASE + "[parameters.more]\nvalue = 1", "parameters.more: basis: missing"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+from kvmvfio_emu import Kernel
+from kvmvfio_emu.rr.workload import Workload, run
 
 #: Counter -> (unforwarded, forwarded), for a vCPU that computes on the CPU that takes the interrupt.
 RUNNING = {
@@ -78,3 +83,14 @@ def test_a_rate_beyond_the_guests_power_saturates_it(asked):
     assert answer.forwarded.per_second < 1e5
     assert answer.forwarded.events.get("guest_iar", 0) < 0.1  # it polls, as NAPI does
     assert answer.forwarded.response.mean > 10 * answer.forwarded.cycles  # behind all that came before
+
+
+def test_a_run_gives_all_its_descriptors_back(costs, monkeypatch):
+    left = []
+    close = Kernel.close_kernel
+    monkeypatch.setattr(Kernel, "close_kernel", lambda kernel: (left.extend(kernel.open_files()), close(kernel)))
+    before = os.listdir("/proc/self/fd")
+    for forward in (False, True):
+        run(Workload(devices=3, transactions=6), costs, forward=forward)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert left == []
