@@ -19,6 +19,7 @@ extensions = [
     "kvmvfio_emu_files",
     "kvmvfio_emu_man",
     "kvmvfio_emu_pictures",
+    "kvmvfio_emu_rr",
 ]
 html_static_path = ["_static"]
 exclude_patterns = ["_build", "_ext"]

@@ -13,7 +13,7 @@ from importlib import import_module
 from kvmvfio_emu import __version__
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
-COMMANDS = ("demo", "run", "ctl", "ls", "conform", "decode", "explain", "report")
+COMMANDS = ("demo", "run", "ctl", "ls", "conform", "decode", "explain", "report", "tcp-rr")
 
 
 def parser(commands: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def parser(commands: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     for command in commands:
-        import_module(f"kvmvfio_emu.cli.{command}").add(subparsers)
+        import_module(f"kvmvfio_emu.cli.{command.replace('-', '_')}").add(subparsers)
     return top
 
 

@@ -6,11 +6,13 @@ for the operating system. Read it as an example.
 
 from __future__ import annotations
 
+import mmap
 import os
 from dataclasses import dataclass, field
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.doors.inprocess import Kernel
+from kvmvfio_emu.guest.base import GuestProgram
 from kvmvfio_emu.guest.xgmac import GIC_CPU, GIC_DISTRIBUTOR, GSI, REGISTERS, program
 from kvmvfio_emu.hw.devices.xgmac import Xgmac
 from kvmvfio_emu.view.record import Recorder
@@ -64,8 +66,9 @@ def tell(kernel: Kernel, *, forward: bool, interrupts: int) -> Telling:
 class Vmm:
     """The VMM. Descriptors stay open until the end, as in a program that lives as long as its guest."""
 
-    def __init__(self, kernel: Kernel, *, forward: bool, irqs: int = 256) -> None:
+    def __init__(self, kernel: Kernel, *, forward: bool, irqs: int = 256, guest: GuestProgram | None = None) -> None:
         self.kernel = kernel
+        self.guest = guest or program(0)  #: what the vCPU executes
         self.irqs = irqs  #: interrupts of the virtual controller
         self.control: int | None = None
         self.trigger = os.eventfd(0, os.EFD_NONBLOCK)
@@ -102,9 +105,8 @@ class Vmm:
         kernel = self.kernel
         self.kvm = kernel.open("/dev/kvm")
         vm = kernel.ioctl(self.kvm, uapi.KVM_CREATE_VM)
-        guest = program(0)
-        assert guest is not None
-        kernel.attach_guest(0, guest)
+        assert self.guest is not None
+        kernel.attach_guest(0, self.guest)
         vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
         target = uapi.pack("struct kvm_vcpu_init")
         kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)
@@ -142,35 +144,43 @@ class Vmm:
         return True
 
     def map_registers(self) -> None:
-        """Give the guest the device's registers, as memory: its accesses do not exit."""
-        info = uapi.pack("struct vfio_region_info", argsz=uapi.sizeof("struct vfio_region_info"), index=0)
-        self.kernel.ioctl(self.device, uapi.VFIO_DEVICE_GET_REGION_INFO, info)
-        region = uapi.view("struct vfio_region_info", info)
-        self.registers = self.kernel.mmap(self.device, region.size, offset=region.offset)
-        address = uapi.address(memoryview(self.registers))
-        slot = uapi.pack(
-            "struct kvm_userspace_memory_region",
-            slot=0,
-            guest_phys_addr=REGISTERS,
-            memory_size=region.size,
-            userspace_addr=address,
-        )
-        self.kernel.ioctl(self.vm, uapi.KVM_SET_USER_MEMORY_REGION, slot)
+        """Give the guest the device's registers, as memory: its accesses do not exit. Map what it shares with KVM."""
+        self.registers = self.map_device(self.device, 0)
         size = self.kernel.ioctl(self.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
         self.run_page = self.kernel.mmap(self.vcpu, size)
 
+    def map_device(self, device: int, slot: int) -> mmap.mmap:
+        """Region 0 of ``device`` as the guest's memory slot ``slot``, one page after another."""
+        info = uapi.pack("struct vfio_region_info", argsz=uapi.sizeof("struct vfio_region_info"), index=0)
+        self.kernel.ioctl(device, uapi.VFIO_DEVICE_GET_REGION_INFO, info)
+        region = uapi.view("struct vfio_region_info", info)
+        registers = self.kernel.mmap(device, region.size, offset=region.offset)
+        memory = uapi.pack(
+            "struct kvm_userspace_memory_region",
+            slot=slot,
+            guest_phys_addr=REGISTERS + slot * 0x1000,
+            memory_size=region.size,
+            userspace_addr=uapi.address(memoryview(registers)),
+        )
+        self.kernel.ioctl(self.vm, uapi.KVM_SET_USER_MEMORY_REGION, memory)
+        return registers
+
     def connect(self) -> None:
-        """The device's eventfds become a guest interrupt and its end: irqfd with resampling."""
+        """The device's eventfds become a guest interrupt and its end."""
+        self.tie(self.device, self.trigger, self.resample, GSI)
+
+    def tie(self, device: int, trigger: int, resample: int, gsi: int) -> None:
+        """Two eventfds between ``device`` and ``gsi``: irqfd with resampling."""
         irqfd = uapi.pack(
             "struct kvm_irqfd",
-            fd=self.trigger,
-            gsi=GSI,
+            fd=trigger,
+            gsi=gsi,
             flags=uapi.KVM_IRQFD_FLAG_RESAMPLE,
-            resamplefd=self.resample,
+            resamplefd=resample,
         )
         self.kernel.ioctl(self.vm, uapi.KVM_IRQFD, irqfd)
-        self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, self.resample)
-        self.set_irqs(self.device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, self.trigger)
+        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_UNMASK, resample)
+        self.set_irqs(device, uapi.VFIO_IRQ_SET_ACTION_TRIGGER, trigger)
 
     def forward_all(self, name: str, number: int) -> None:
         """Forward every interrupt of device ``name``, in IOMMU group ``number``."""

@@ -37,11 +37,13 @@ class Work:
 class WorkQueue:
     """What is to be done later, by a kernel thread in Linux, between two steps of the model here."""
 
-    __slots__ = ("_trace", "policy", "waiting")
+    __slots__ = ("_trace", "hold", "policy", "waiting")
 
     def __init__(self, trace: Trace, policy: Policy = in_order) -> None:
         self._trace = trace
         self.policy = policy
+        #: Says whether an item that is queued now may not run yet; who says so calls `admit` later.
+        self.hold: Callable[[Work], bool] | None = None
         self.waiting: list[Work] = []
 
     def queue(self, work: Work) -> bool:
@@ -50,14 +52,21 @@ class WorkQueue:
             return False
         work.pending = True
         work.cause = self._trace.cause
-        self.waiting.append(work)
+        if self.hold is None or not self.hold(work):
+            self.waiting.append(work)
         return True
+
+    def admit(self, work: Work) -> None:
+        """An item that was held may run; nothing if it was taken back meanwhile, or waits already."""
+        if work.pending and work not in self.waiting:
+            self.waiting.append(work)
 
     def cancel(self, work: Work) -> None:
         """Take ``work`` back if it waits. Models cancel_work_sync."""
         if work.pending:
             work.pending = False
-            self.waiting.remove(work)
+            if work in self.waiting:  # else it is held
+                self.waiting.remove(work)
 
     def flush(self, work: Work) -> None:
         """Run ``work`` now if it waits. Models flush_work."""

@@ -70,6 +70,7 @@ EVENTS: Mapping[str, tuple[str, str]] = {
     "guest_read": ("guest", "reads a register of its device ({address}), without an exit"),
     "guest_write": ("guest", "writes {value} to a register of its device ({address}), without an exit"),
     "guest_iar": ("guest", "acknowledges {irq}"),
+    "guest_packet": ("guest", "handles a request that device {device} received"),
     "guest_eoi": ("guest", "signals end of interrupt {irq}"),
     "guest_eret": ("guest", "returns from its handler"),
 }

@@ -154,3 +154,30 @@ class Queues(RuleBasedStateMachine):
 
 
 TestQueues = Queues.TestCase
+
+
+def test_an_item_that_is_held_runs_once_it_is_admitted():
+    queue, ran, held = WorkQueue(Trace(Clock())), [], []
+    item = Work("late", lambda: ran.append("late"))
+    queue.hold = lambda work: held.append(work) or True
+    assert queue.queue(item)
+    assert not queue.queue(item)  # it is queued, though it may not run
+    assert (held, queue.waiting) == ([item], [])
+    queue.admit(item)
+    queue.admit(item)
+    assert queue.waiting == [item]
+    queue.run_one()
+    assert ran == ["late"]
+
+
+def test_an_item_that_is_held_can_be_cancelled_and_flushed():
+    queue, ran = WorkQueue(Trace(Clock())), []
+    item = Work("late", lambda: ran.append("late"))
+    queue.hold = lambda work: True
+    queue.queue(item)
+    queue.cancel(item)
+    queue.admit(item)
+    assert queue.waiting == []
+    queue.queue(item)
+    queue.flush(item)
+    assert ran == ["late"]
