@@ -37,12 +37,15 @@ class Work:
 class WorkQueue:
     """What is to be done later, by a kernel thread in Linux, between two steps of the model here."""
 
-    __slots__ = ("_trace", "policy", "waiting")
+    __slots__ = ("_trace", "held", "holding", "policy", "waiting")
 
     def __init__(self, trace: Trace, policy: Policy = in_order) -> None:
         self._trace = trace
         self.policy = policy
         self.waiting: list[Work] = []
+        #: While ``holding`` an item waits here, until `run_held`: its kernel thread does not get the CPU.
+        self.held: list[Work] = []
+        self.holding = False
 
     def queue(self, work: Work) -> bool:
         """Queue ``work``; False when it waits already. Models queue_work."""
@@ -50,14 +53,14 @@ class WorkQueue:
             return False
         work.pending = True
         work.cause = self._trace.cause
-        self.waiting.append(work)
+        (self.held if self.holding else self.waiting).append(work)
         return True
 
     def cancel(self, work: Work) -> None:
         """Take ``work`` back if it waits. Models cancel_work_sync."""
         if work.pending:
             work.pending = False
-            self.waiting.remove(work)
+            (self.held if work in self.held else self.waiting).remove(work)
 
     def flush(self, work: Work) -> None:
         """Run ``work`` now if it waits. Models flush_work."""
@@ -68,6 +71,12 @@ class WorkQueue:
     def run_one(self) -> None:
         """Run the item that the policy picks; at least one must wait."""
         work = self.waiting.pop(self.policy(self.waiting))
+        work.pending = False
+        self._run(work)
+
+    def run_held(self, index: int) -> None:
+        """Run one of the items that are held."""
+        work = self.held.pop(index)
         work.pending = False
         self._run(work)
 
