@@ -278,8 +278,17 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
         """Call ``callback`` when that much virtual time has passed; time only passes while a guest or `run` runs."""
         self.host.clock.after(nanoseconds, callback)
 
-    def attach_guest(self, vcpu: int, program: GuestProgram) -> None:
-        """What vCPU number ``vcpu`` executes: for the next one created, and for those that exist already."""
+    def attach_guest(self, vcpu: int, program: GuestProgram, *, fd: FileLike | None = None) -> None:
+        """What vCPU number ``vcpu`` executes: for the next one created, and for those that exist already.
+
+        With ``fd``, a vCPU's descriptor, only that one: where several virtual machines have one of that number.
+        """
+        if fd is not None:
+            file = self._descriptors.find(fileno(fd))
+            if not isinstance(file, VcpuFile) or file.vcpu.number != vcpu:
+                raise KvmVfioEmuError(f"descriptor {fileno(fd)} is not that of vCPU {vcpu}")
+            file.vcpu.program = program
+            return
         self._programs[vcpu] = program
         for file in self.host.files.values():
             if isinstance(file, VcpuFile) and file.vcpu.number == vcpu:
