@@ -6,6 +6,7 @@ class Pane {
   constructor(app, number) {
     this.app = app;
     this.id = `pane-${number}`;
+    this.open = new Set(); // parts whose rows that never change are shown
     this.root = byId("pane").content.firstElementChild.cloneNode(true);
     this.root.id = this.id;
     this.part = (name) => this.root.querySelector(`.${name}`);
@@ -62,7 +63,7 @@ class Pane {
     this.sequence.reveal();
     this.sequence.draw();
     this.drawStep();
-    drawState(this.part("state"), this.run, this.here >= 0 ? this.here : this.last);
+    drawState(this.part("state"), this.run, this.here >= 0 ? this.here : this.last, this.open);
     if (this.here < 0) this.root.querySelectorAll(".touched").forEach((card) => card.classList.remove("touched"));
   }
 
@@ -116,6 +117,9 @@ class Pane {
 class App {
   constructor(data) {
     this.runs = data.runs.map((run) => new Run(run));
+    // What moves in one run is shown in all, so that two stay comparable.
+    const moving = new Set(this.runs.flatMap((run) => [...run.moving]));
+    for (const run of this.runs) run.moving = moving;
     this.lanes = data.lanes;
     this.panes = [];
     this.chosen = data.pair;

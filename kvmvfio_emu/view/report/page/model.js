@@ -23,6 +23,7 @@ class Run {
     this.time = sums(data.time);
     this.back = data.back;
     this.hasState = data.delta.some((index) => index !== 0);
+    this.moving = changing(this);
     this.interval = Math.max(KEYFRAME, data.paths);
     this.keyframes = [new Map()];
     this.indexOf = null;
@@ -97,6 +98,18 @@ class Run {
     for (const path of Object.keys(this.deltaTable[this.delta[i]])) changed.set(path, before.get(path));
     return changed;
   }
+}
+
+// The paths that change after they are there, as opposed to those that only tell where a run began.
+function changing(run) {
+  const seen = new Set(), moving = new Set();
+  for (const index of run.delta) {
+    if (index === 0) continue;
+    for (const path of Object.keys(run.deltaTable[index])) {
+      if (seen.has(path)) moving.add(path); else seen.add(path);
+    }
+  }
+  return moving;
 }
 
 function sums(steps) {

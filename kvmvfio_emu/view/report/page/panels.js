@@ -5,9 +5,15 @@ const PARTS = [
   ["vfio", "VFIO", "interrupt", ["masked"]],
   ["vgic", "VGIC", "irq", ["level", "pending", "active", "enabled", "queued"]],
   ["lr", "List registers", "register", ["content"]],
+  ["vcpu", "vCPUs", "vcpu", ["in_guest"]],
 ];
+const EMPTY = {
+  vgic: "Every interrupt is as after reset.", lr: "All are empty.", vfio: "No interrupt of an open device.",
+  vcpu: "There is none yet.",
+};
 // Rows of one table; more are counted, not shown.
 const ROWS = 24;
+const IDLE = 240;
 const GIC_STATES = { I: "inactive", P: "pending", A: "active", AP: "active and pending" };
 
 // path -> [part, row, attribute]
@@ -24,7 +30,7 @@ function rowName(part, key) {
   if (part === "lr" && pieces.length === 3) {
     return `${pieces[0] === "0" ? "" : `vm ${pieces[0]} `}vcpu ${pieces[1]} LR${pieces[2]}`;
   }
-  if (part === "vgic" && pieces.length === 2) return pieces[0] === "0" ? pieces[1] : `vm ${pieces[0]}: ${pieces[1]}`;
+  if ((part === "vgic" || part === "vcpu") && pieces.length === 2) return pieces[0] === "0" ? pieces[1] : `vm ${pieces[0]}: ${pieces[1]}`;
   return key;
 }
 
@@ -37,15 +43,19 @@ function changeText(path, before, after) {
   const [part, key, attribute] = place(path);
   const title = PARTS.find(([id]) => id === part)?.[1] ?? part;
   if (part === "rbtree") return "Tree of forwarded interrupts";
-  const what = attribute === "content" || attribute === "" ? "" : ` ${attribute}`;
+  const what = attribute === "content" || attribute === "" ? "" : ` ${attribute.replace("_", " ")}`;
   return `${title} ${rowName(part, key)}${what}: ${told(part, attribute, before)} → ${told(part, attribute, after)}`;
 }
 
-function drawState(box, run, index) {
+function drawState(box, run, index, open) {
+  if (!run.hasState) {
+    box.replaceChildren(el("p", { class: "note" }, "This trace was recorded without states."));
+    return;
+  }
   const state = run.state(index), changes = run.changes(index);
-  const paths = new Map([...state, ...[...changes.keys()].filter((path) => !state.has(path)).map((path) => [path, null])]);
-  const tables = new Map(), trees = [];
-  for (const [path, value] of paths) {
+  const gone = [...changes.keys()].filter((path) => !state.has(path)).map((path) => [path, null]);
+  const tables = new Map(PARTS.map(([part]) => [part, new Map()])), trees = [];
+  for (const [path, value] of [...state, ...gone]) {
     const [part, key, attribute] = place(path);
     if (part === "rbtree") { trees.push([path, key, value]); continue; }
     if (!tables.has(part)) tables.set(part, new Map());
@@ -53,46 +63,65 @@ function drawState(box, run, index) {
     if (!rows.has(key)) rows.set(key, new Map());
     rows.get(key).set(attribute, [path, value]);
   }
-  const cards = [];
-  for (const [part, title, key, columns] of PARTS) {
-    if (tables.has(part)) cards.push(tableCard(part, title, key, columns, tables.get(part), changes));
-    tables.delete(part);
-  }
-  for (const [path, key, tree] of trees) cards.push(treeCard(path, key, tree, changes));
-  for (const [part, rows] of tables) cards.push(tableCard(part, part, "of", [], rows, changes));
-  if (!run.hasState) cards.push(el("p", { class: "note" }, "This trace was recorded without states."));
-  else if (!cards.length) cards.push(el("p", { class: "note" }, "No state recorded up to here."));
-  box.replaceChildren(...cards);
+  // Every part has its place, also while it is empty: a card that is not where it was is hard to follow.
+  const card = (part) => {
+    const [, title, key, columns] = PARTS.find(([id]) => id === part) ?? [part, part, "of", []];
+    return tableCard(part, title, key, columns, tables.get(part), changes, run, open);
+  };
+  if (!trees.length) trees.push(["rbtree", "0", null]);
+  const first = PARTS.slice(0, -1).map(([part]) => part), last = [...tables.keys()].slice(PARTS.length - 1);
+  box.replaceChildren(
+    ...first.map(card),
+    ...trees.map(([path, key, tree]) => treeCard(path, key, tree, changes)),
+    ...last.map(card),
+  );
 }
 
 function numeric(a, b) { return a.localeCompare(b, "en", { numeric: true }); }
 
-function tableCard(part, title, key, preferred, rows, changes) {
+function tableCard(part, title, key, preferred, rows, changes, run, open) {
   const present = new Set([...rows.values()].flatMap((row) => [...row.keys()]));
   const columns = [...preferred.filter((name) => present.has(name)), ...[...present].filter((n) => !preferred.includes(n)).sort()];
-  const changedRow = (row) => [...row.values()].some(([path]) => changes.has(path));
+  const changedRow = ([, row]) => [...row.values()].some(([path]) => changes.has(path));
   const sorted = [...rows].sort(([a], [b]) => numeric(a, b));
-  const chosen = sorted.length <= ROWS ? sorted : sorted.filter(([, row], at) => at < ROWS - 4 || changedRow(row)).slice(0, 2 * ROWS);
-  const changed = sorted.some(([, row]) => changedRow(row));
-  const body = chosen.map(([name, row]) => el(
-    "tr", {},
-    el("th", { scope: "row" }, rowName(part, name)),
-    ...columns.map((column) => cell(part, column, row.get(column), changes)),
-  ));
-  const more = sorted.length - chosen.length;
-  return el(
+  const moves = ([, row]) => [...row.values()].some(([path]) => run.moving.has(path));
+  const moving = sorted.filter(moves);
+  const busy = moving.length ? moving : sorted, idle = moving.length ? sorted.filter((row) => !moves(row)) : [];
+  const chosen = busy.length <= ROWS ? busy : busy.filter((row, at) => at < ROWS - 4 || changedRow(row)).slice(0, 2 * ROWS);
+  const changed = sorted.some(changedRow);
+  const table = (some) => el(
+    "div", { class: "scroll" },
+    el(
+      "table", {},
+      part === "lr" ? null : el("thead", {}, el("tr", {}, ...[key, ...columns].map((name) => el("th", { scope: "col" }, name.replace("_", " ") || "value")))),
+      el("tbody", {}, ...some.map(([name, row]) => el(
+        "tr", {},
+        el("th", { scope: "row" }, rowName(part, name)),
+        ...columns.map((column) => cell(part, column, row.get(column), changes)),
+      ))),
+    ),
+  );
+  const more = busy.length - chosen.length;
+  const card = el(
     "section", { class: changed ? "card touched" : "card", "data-part": part },
     el("h4", {}, title, changed ? el("span", { class: "flag" }, "changed") : null),
-    el(
-      "div", { class: "scroll" },
-      el(
-        "table", {},
-        part === "lr" ? null : el("thead", {}, el("tr", {}, el("th", { scope: "col" }, key), ...columns.map((name) => el("th", { scope: "col" }, name || "value")))),
-        el("tbody", {}, ...body),
-      ),
-    ),
-    more > 0 ? el("p", { class: "more" }, `and ${grouped(more)} more that did not change`) : null,
+    rows.size ? table(chosen) : el("p", { class: "note" }, EMPTY[part] ?? "nothing"),
+    more > 0 ? el("p", { class: "more" }, `and ${grouped(more)} more`) : null,
   );
+  if (idle.length) {
+    const details = el("details", { open: open.has(part) }, el("summary", {}, `${grouped(idle.length)} that never ${idle.length === 1 ? "changes" : "change"}`));
+    const fillIn = () => {
+      if (details.childElementCount > 1) return;
+      details.append(table(idle.slice(0, IDLE)));
+      if (idle.length > IDLE) details.append(el("p", { class: "more" }, `and ${grouped(idle.length - IDLE)} more`));
+    };
+    if (open.has(part)) fillIn();
+    details.addEventListener("toggle", () => {
+      if (details.open) { open.add(part); fillIn(); } else open.delete(part);
+    });
+    card.append(details);
+  }
+  return card;
 }
 
 function cell(part, column, found, changes) {
@@ -110,8 +139,8 @@ function cell(part, column, found, changes) {
   );
 }
 
-// Nodes of one picture of a tree.
-const NODES = 127;
+// A tree is drawn down to this level: 31 nodes, and what hangs below them as a number.
+const LEVELS = 5;
 
 function treeCard(path, key, tree, changes) {
   const title = key === "0" ? "Forwarded interrupts" : `Forwarded interrupts, vm ${key}`;
@@ -121,29 +150,29 @@ function treeCard(path, key, tree, changes) {
     el("h4", {}, title, changed ? el("span", { class: "flag" }, "changed") : null),
   );
   if (!tree || typeof tree !== "object") {
-    card.append(el("p", { class: "note" }, "The tree is empty: nothing is forwarded."));
+    card.append(el("p", { class: "note" }, tree ? shown(tree) : "The tree is empty."));
     return card;
   }
   const known = new Set();
   collect(changes.get(path), (node) => known.add(node.virtual));
   const nodes = [];
-  let depth = 0, total = 0;
+  let depth = 0;
   const visit = (node, level, parent) => {
     if (!node || typeof node !== "object") return;
-    total++;
-    const mine = { node, level, parent, x: 0 };
-    if (nodes.length >= NODES || level > 12) { collect(node.left, () => total++); collect(node.right, () => total++); return; }
-    visit(node.left, level + 1, mine);
+    const mine = { node, level, parent, x: 0, below: 0 }, lowest = level === LEVELS - 1;
+    if (lowest) [node.left, node.right].forEach((child) => collect(child, () => mine.below++));
+    else visit(node.left, level + 1, mine);
     mine.x = nodes.length;
     nodes.push(mine);
     depth = Math.max(depth, level);
-    visit(node.right, level + 1, mine);
+    if (!lowest) visit(node.right, level + 1, mine);
   };
   visit(tree, 0, null);
-  const wide = 58, high = 54, r = 19;
-  const x = (item) => 32 + item.x * wide, y = (item) => 26 + item.level * high;
+  const total = nodes.reduce((sum, item) => sum + 1 + item.below, 0);
+  const wide = 50, high = 52, r = 19;
+  const x = (item) => 30 + item.x * wide, y = (item) => 24 + item.level * high;
   const edges = nodes.filter((item) => item.parent).map((item) => `M${x(item.parent)} ${y(item.parent)}L${x(item)} ${y(item)}`);
-  const width = 64 + (nodes.length - 1) * wide, height = 52 + depth * high;
+  const width = 60 + (nodes.length - 1) * wide, height = 48 + depth * high + (nodes.some((item) => item.below) ? 18 : 0);
   const words = `Red-black tree, ${total} ${total === 1 ? "node" : "nodes"}: ` +
     nodes.slice(0, 20).map(({ node }) => `${shown(node.virtual)} to physical ${shown(node.physical)}, ${shown(node.color)}`).join("; ");
   card.append(el("div", { class: "scroll" }, svg(
@@ -153,11 +182,13 @@ function treeCard(path, key, tree, changes) {
       "g", { class: `${item.node.color === "red" ? "red" : "black"}${changed && !known.has(item.node.virtual) ? " new" : ""}` },
       svg("circle", { cx: x(item), cy: y(item), r }),
       svg("text", { x: x(item), y: y(item) + 4 }, shown(item.node.virtual)),
+      item.below ? svg("text", { x: x(item), y: y(item) + r + 14, class: "below" }, `+${item.below}`) : null,
       svg("title", {}, `guest ${shown(item.node.virtual)} is physical ${shown(item.node.physical)}, ${shown(item.node.color)}`),
     )),
   )));
   const pairs = nodes.slice(0, 6).map(({ node }) => `${shown(node.virtual)} → ${shown(node.physical)}`).join(", ");
-  card.append(el("p", { class: "more" }, `guest → physical: ${pairs}${total > 6 ? ` and ${total - 6} more` : ""}. Double ring: red node.`));
+  const legend = nodes.some(({ node }) => node.color === "red") ? " Filled: a black node; outlined: a red one." : "";
+  card.append(el("p", { class: "more" }, `guest → physical: ${pairs}${total > 6 ? ` and ${total - 6} more` : ""}.${legend}`));
   return card;
 }
 
