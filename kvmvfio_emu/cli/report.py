@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from kvmvfio_emu.view.sink import Record
 
+#: More events than these are no picture any more.
+PICTURE = 500
+
 
 def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the subcommand."""
@@ -57,8 +60,12 @@ def _picture(arguments: argparse.Namespace) -> int:
     for record in read(arguments.trace):
         if is_header(record):
             runs.append([record])
-        elif _asked(record, arguments):
+        elif len(runs) == arguments.run_number and _asked(record, arguments):
             runs[-1].append(record)
+            if len(runs[-1]) > PICTURE + 1:
+                raise KvmVfioEmuError(
+                    f"{arguments.trace}: more than {PICTURE} events are no picture; choose some with --from and --to"
+                )
     number = arguments.run_number
     if not 1 <= number <= len(runs):
         raise KvmVfioEmuError(f"{arguments.trace}: no run {number}; there are {len(runs)}")

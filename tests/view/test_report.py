@@ -78,6 +78,25 @@ def test_its_size_is_bounded() -> None:
     assert part.runs[0].total == 3000
 
 
+def test_what_no_browser_could_hold_is_told_in_words() -> None:
+    page = page_of([HEADER, event(1, f={"huge": 1 << 64, "endless": float("inf")}, t=1 << 70)])
+    assert data_of(page)["runs"][0]["fields"][1] == {"huge": "0x10000000000000000", "endless": "inf"}
+
+
+def test_names_and_actors_without_end_do_not_grow_the_page() -> None:
+    records = [HEADER, *(event(n, name=f"name{n}", actor=f"actor{n}") for n in range(1, 3001))]
+    part = window.gather(records)
+    assert len(data_of(build.page(part))["lanes"]) == window.STRANGERS + 1
+    assert len(part.runs[0].counts) <= window.NAMES + 1
+    assert sum(part.runs[0].counts.values()) == 3000
+
+
+def test_further_runs_are_counted() -> None:
+    part = window.gather([HEADER, event(1)] * (window.RUNS + 3))
+    assert (len(part.runs), part.more) == (window.RUNS, 3)
+    assert "3 further runs" in build.page(part)
+
+
 def test_both_modes_come_side_by_side() -> None:
     records = [HEADER | {"mode": "forwarded"}, event(1), HEADER | {"mode": "unforwarded"}, event(1)]
     page = page_of(records)
@@ -201,6 +220,153 @@ def test_the_scrubber_moves_it(report: Browser) -> None:
     )
 
 
+def count(report: Browser, pane: int = 0) -> str:
+    return str(report.run(f"document.querySelectorAll('.pane')[{pane}].querySelector('.count').innerText"))
+
+
+def test_linked_runs_follow_each_other_by_what_they_do(report: Browser) -> None:
+    """A step that only one of them takes is said to be missing in the other; unlinked, each goes its own way."""
+    find(report, "name:guest_eoi")
+    assert said(report, 0).startswith("guest signals end of interrupt")
+    assert said(report, 1).startswith("guest signals end of interrupt")
+    find(report, "name:gicd_mask")
+    assert "masked in the distributor" in said(report, 0)
+    assert said(report, 1).startswith("No such step here")
+    report.press("l")
+    assert report.run("document.getElementById('link').getAttribute('aria-pressed')") == "false"
+    still = count(report, 1)
+    report.press("ArrowRight")
+    assert count(report, 1) == still
+    report.press("s")
+    report.press("ArrowLeft")
+    assert count(report, 1) != still
+    assert report.errors == []
+
+
+def test_every_way_to_move_by_keyboard(report: Browser) -> None:
+    report.press("Home")
+    assert count(report).startswith("step 1 of")
+    for key, place in (("j", 2), ("ArrowRight", 3), ("k", 2), ("ArrowLeft", 1)):
+        report.press(key)
+        assert count(report).startswith(f"step {place} of"), key
+    report.run("document.querySelector('.pane .steps').focus()")
+    for key, place in (("ArrowDown", 2), ("PageDown", 12), ("PageUp", 2), ("ArrowUp", 1)):
+        report.press(key)
+        assert count(report).startswith(f"step {place} of"), key
+    active = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
+    assert report.run(f"{active}.getAttribute('aria-selected')") == "true"
+    find(report, "name:guest_eoi")
+    report.press("[")
+    assert said(report).startswith("guest writes")
+    report.press("]")
+    assert said(report).startswith("guest signals end")
+    report.press("?")
+    assert report.run("document.getElementById('keys').open")
+    report.run("document.getElementById('single').click()")
+    report.press("Escape")
+    before = count(report)
+    report.press("j")
+    assert count(report) == before, "single letters can be switched off"
+    report.press("ArrowRight")
+    assert count(report) != before
+
+
+def test_words_typed_into_the_search_move_nothing(report: Browser) -> None:
+    report.press("Home")
+    before = count(report)
+    report.press("/")
+    for letter in "jet":
+        report.press(letter)
+    assert report.run("document.getElementById('find').value") == "jet"
+    assert count(report) == before
+    assert report.text("#found") == "no match"
+    assert report.run("document.documentElement.dataset.theme") == "auto"
+
+
+def test_the_slider_says_where_it_is(report: Browser) -> None:
+    find(report, "name:line_up")
+    said_by_slider = str(report.run("document.getElementById('range').getAttribute('aria-valuetext')"))
+    assert "unforwarded, step" in said_by_slider
+    assert "device raises its line" in said_by_slider
+    report.run("document.getElementById('range').focus()")
+    at = int(report.run("document.getElementById('range').value"))
+    report.press("ArrowRight")
+    assert int(report.run("document.getElementById('range').value")) == at + 1
+    assert not said(report).startswith("device raises its line")
+
+
+def test_the_theme_can_be_chosen(report: Browser) -> None:
+    papers = []
+    for _ in range(3):
+        papers.append(report.run("getComputedStyle(document.body).backgroundColor"))
+        report.press("t")
+    assert papers[0] != papers[1]
+    assert papers[0] == papers[2], "auto, dark, light"
+    assert report.run("document.documentElement.dataset.theme") == "auto"
+
+
+def test_on_a_phone_one_run_is_shown_and_the_other_a_touch_away(report: Browser) -> None:
+    report.window(390, 844, mobile=True)
+    shown = "[...document.querySelectorAll('.pane')].map((pane) => pane.offsetParent !== null)"
+    assert report.run(shown) == [True, False]
+    find(report, "name:gicd_mask")
+    report.click("#tabs button:last-child")
+    assert report.run(shown) == [False, True]
+    assert said(report, 1).startswith("No such step here")
+    for name in ("back", "forward", "to-cause"):
+        _, _, width, height = report.box(f"#{name}")
+        assert min(width, height) >= 44, "large enough for a finger"
+
+
+def test_a_large_tree_is_drawn_to_its_fifth_level(browser: Browser, tmp_path: Path) -> None:
+    def tree(low: int, high: int, color: str) -> Any:
+        if low > high:
+            return None
+        middle, below = (low + high) // 2, "black" if color == "red" else "red"
+        ends = {"left": tree(low, middle - 1, below), "right": tree(middle + 1, high, below)}
+        return {"virtual": middle, "physical": middle + 32, "color": color, **ends}
+
+    path = tmp_path / "tree.html"
+    build.write(page_of([HEADER, event(1, s={"rbtree.0": tree(1, 127, "black")})]), str(path))
+    browser.window(1280, 900)
+    browser.open(path)
+    browser.settle()
+    nodes = browser.run(
+        "[...document.querySelectorAll('.tree g')].map((g) => [g.querySelector('text').textContent, "
+        "+g.querySelector('circle').getAttribute('cx'), +g.querySelector('circle').getAttribute('cy')])"
+    )
+    assert [int(number) for number, _, _ in nodes] == list(range(4, 128, 4)), "31 nodes, in their order"
+    assert len({y for _, _, y in nodes}) == 5
+    assert nodes[15][0] == "64", "the root"
+    assert [x for _, x, _ in nodes] == sorted(x for _, x, _ in nodes)
+    assert browser.run("document.querySelectorAll('.tree .below').length") == 16
+    assert "127 nodes" in str(browser.run("document.querySelector('.tree').getAttribute('aria-label')"))
+    assert browser.errors == []
+
+
+def test_rows_that_never_change_fold_away_and_stay_open_when_opened(report: Browser) -> None:
+    find(report, "name:line_up")
+    part = "document.querySelector('.pane .card[data-part=gic]')"
+    rows = f"{part}.querySelectorAll('tbody tr').length"
+    assert report.run(rows) == 1
+    report.click(".pane .card[data-part=gic] summary")
+    opened = report.run(rows)
+    assert opened > 1
+    report.press("ArrowRight")
+    assert report.run(rows) == opened
+
+
+def test_a_trace_without_states_still_has_its_steps(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "stateless.html"
+    build.write(page_of([HEADER, event(1), event(2, cause=1)]), str(path))
+    browser.open(path)
+    browser.settle()
+    browser.press("End")
+    assert "recorded without states" in browser.text(".pane .state")
+    assert "step 2 of 2" in browser.text(".pane .count")
+    assert browser.errors == []
+
+
 def test_light_dark_and_a_phone(report: Browser, tmp_path: Path) -> None:
     pictures = {}
     for name, arguments in {"light": (1280, 900, False), "dark": (1280, 900, True), "phone": (390, 844, False)}.items():
@@ -268,3 +434,11 @@ def test_a_picture_of_one_run(trace: Path, tmp_path: Path) -> None:
     assert path.read_text().startswith("<svg")
     assert main(["report", str(trace), "--svg", str(path), "--run", "3"]) == 2
     assert main(["report", str(trace), "--svg", str(path), "--at", "9999"]) == 2
+
+
+def test_a_picture_has_a_bounded_number_of_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, path = tmp_path / "long.jsonl", tmp_path / "long.svg"
+    trace.write_text("".join(json.dumps(record) + "\n" for record in [HEADER, *map(event, range(1, 1001))]))
+    assert main(["report", str(trace), "--svg", str(path)]) == 2
+    assert "--from and --to" in capsys.readouterr().err
+    assert main(["report", str(trace), "--svg", str(path), "--from", "900"]) == 0

@@ -75,6 +75,8 @@ function drawState(box, run, index, open) {
     ...trees.map(([path, key, tree]) => treeCard(path, key, tree, changes)),
     ...last.map(card),
   );
+  // Of a tree that is wider than its place, begin with the root.
+  for (const wide of box.querySelectorAll("[data-middle]")) wide.scrollLeft = wide.dataset.middle - wide.clientWidth / 2;
 }
 
 function numeric(a, b) { return a.localeCompare(b, "en", { numeric: true }); }
@@ -172,10 +174,12 @@ function treeCard(path, key, tree, changes) {
   const wide = 50, high = 52, r = 19;
   const x = (item) => 30 + item.x * wide, y = (item) => 24 + item.level * high;
   const edges = nodes.filter((item) => item.parent).map((item) => `M${x(item.parent)} ${y(item.parent)}L${x(item)} ${y(item)}`);
+  card.classList.toggle("wide", nodes.length > 5);
   const width = 60 + (nodes.length - 1) * wide, height = 48 + depth * high + (nodes.some((item) => item.below) ? 18 : 0);
   const words = `Red-black tree, ${total} ${total === 1 ? "node" : "nodes"}: ` +
     nodes.slice(0, 20).map(({ node }) => `${shown(node.virtual)} to physical ${shown(node.physical)}, ${shown(node.color)}`).join("; ");
-  card.append(el("div", { class: "scroll" }, svg(
+  const scrolls = nodes.length > 5 ? { tabindex: 0, role: "region", "aria-label": title } : {};
+  card.append(el("div", { class: "scroll", "data-middle": x(nodes.find((item) => !item.parent)), ...scrolls }, svg(
     "svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": words, class: "tree" },
     svg("path", { d: edges.join(""), class: "edge" }),
     ...nodes.map((item) => svg(
