@@ -1,12 +1,11 @@
 """Sequences of calls as plain data, and what plays them: on a `Kernel`, or (run as a program) by system calls.
 
-As a program it runs under the supervisor, reads a sequence a line from stdin and prints what came of it. So it is
-stand-alone: the standard library only, and nothing of the package.
+As a program it reads a sequence a line from stdin and prints what came of it, under the supervisor or on the host's own
+kernel. So it is stand-alone: the standard library only, and nothing of the package.
 
 A call names its file by kind and place among the open ones of that kind, as no two runs share descriptor numbers.
-An argument is bytes in the arena, memory at an address that both players have; descriptors are put in where it says so.
+An argument is bytes in the arena, memory at an address that all players have; descriptors are put in where it says so.
 """
-
 from __future__ import annotations
 
 import ctypes
