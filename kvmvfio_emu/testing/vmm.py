@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest.script import Cpu, Operation, Routine, Script, work, write
+from kvmvfio_emu.guest.script import Cpu, Operation, Routine, Script, wait_for_interrupt, work, write
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
 DIST, INTERFACE = 0x08000000, 0x08010000
@@ -45,6 +45,7 @@ class GuestDriver:
         self.handling: list[int] = []  #: acknowledged and not completed, the last one last
         self._todo: deque[Step] = deque()
         self._results: list[Any] = []
+        self._begun = 0  #: steps ever given to it
         target = uapi.pack("struct kvm_vcpu_init")
         vm.kernel.ioctl(vm.fd, uapi.KVM_ARM_PREFERRED_TARGET, target)
         vm.kernel.ioctl(self.fd, uapi.KVM_ARM_VCPU_INIT, target)
@@ -78,12 +79,26 @@ class GuestDriver:
         """Let it go on for a slice."""
         self.call.advance()
 
+    def begin(self, step: Step) -> None:
+        """Let the guest execute ``step`` when it gets that far."""
+        self._todo.append(step)
+        self._begun += 1
+
+    def wait(self) -> None:
+        """WFI; returns when the guest waits, or something was there already. KvmVfioEmuError as `do`."""
+        self.begin(wait_for_interrupt())
+        for _ in range(_PATIENCE):
+            if self.call.vcpu.blocked or len(self._results) >= self._begun:
+                return
+            self.call.advance()
+        raise KvmVfioEmuError("the guest does not get on")
+
     def do(self, *steps: Step) -> Any:
         """Let the guest execute ``steps``; the result of the last. A step is an operation, or a function to call."""
-        self._todo.extend(steps)
-        wanted = len(self._results) + len(steps)
+        for step in steps:
+            self.begin(step)
         for _ in range(_PATIENCE):
-            if len(self._results) >= wanted:
+            if len(self._results) >= self._begun:
                 return self._results[-1]
             if not self.running:
                 raise KvmVfioEmuError("the guest is not running")

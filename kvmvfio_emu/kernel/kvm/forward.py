@@ -41,11 +41,16 @@ def forward_control(vm: Vm) -> ForwardControl | None:
 
 
 class ForwardControl:
-    """The forwarded interrupts of one virtual machine (kvm_vfio_arch_data)."""
+    """The forwarded interrupts of one virtual machine (kvm_vfio_arch_data).
+
+    ``completes``: de-assignment completes in the host what no list register holds. Off, it shows the wedge that this
+    prevents.
+    """
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.host = vm.host
+        self.completes = True
         self.entries: list[Forwarding] = []
 
     def control(self, attr: int, address: int) -> None:
@@ -134,7 +139,7 @@ class ForwardControl:
         # In a list register the guest will still complete it; else nobody would, so the host does.
         in_flight = vgic.ready and vgic.in_list_register(virtual)
         vgic.physmap.unmap(virtual, entry.desc.hwirq)
-        self._forget(entry, complete=not in_flight)
+        self._forget(entry, complete=self.completes and not in_flight)
 
     def cleanup(self) -> None:
         """The KVM-VFIO device goes, after vCPUs and VGIC: only the host's side is left to put right."""
