@@ -27,9 +27,14 @@ from kvmvfio_emu.testing.safeguards import Safeguards
 from kvmvfio_emu.testing.vmm import MASK, TRIGGER, UNMASK, GuestDriver
 from kvmvfio_emu.testing.world import NAMES, VCPUS, WIRING, World
 
-ROUTES = st.integers(0, len(WIRING) - 1)
+#: One interrupt gets most of the steps, or all would stay near their beginnings.
+ROUTES = st.sampled_from([0, 0, 0, 0, *range(len(WIRING))])
+_ALL = 2 ** len(WIRING) - 1
 GUESTS = st.integers(0, sum(VCPUS) - 1)
-LIVES = st.integers(0, len(NAMES) + len(VCPUS) - 1)
+#: Mostly none ends: what ends takes its wedges with it.
+LIVES = st.integers(0, 3 * (len(NAMES) + len(VCPUS)))
+#: Steps from a line's rise to the guest's completion, and one too many.
+AFTER = st.integers(0, 6)
 _SHOWN = 60
 
 _F = TypeVar("_F", bound=Callable[..., None])
@@ -73,7 +78,7 @@ class Life(RuleBasedStateMachine):
         self.route: Route | None = None  #: what the last step was about
         self.script: list[str] = []
 
-    @initialize(forwarded=st.integers(0, 2 ** len(WIRING) - 1))
+    @initialize(forwarded=st.sampled_from([0, _ALL, _ALL]) | st.integers(0, _ALL))
     def boot(self, forwarded: int) -> None:
         """Everything is there and connected; ``forwarded`` has a bit for each interrupt that is forwarded."""
         if not self.acts:
@@ -92,9 +97,11 @@ class Life(RuleBasedStateMachine):
 
     # -- choosing -----------------------------------------------------------------------------------------------------
 
-    def at(self, number: int) -> Route:
-        """The interrupt that a step is about."""
+    def at(self, number: int, after: int = 0) -> Route:
+        """The interrupt that a step is about, when it has gone so many steps `onward`."""
         self.route = self.world.routes[number]
+        for _ in range(after):
+            self.world.onward(self.route)
         return self.route
 
     def guest(self, number: int) -> GuestDriver | None:
@@ -127,12 +134,6 @@ class Life(RuleBasedStateMachine):
     def onward(self, number: int) -> None:
         """Whoever has the interrupt now takes one step with it: without this the far states are hardly reached."""
         self.world.onward(self.at(number))
-
-    @step(number=ROUTES)
-    def further(self, number: int) -> None:
-        """Three such steps."""
-        for _ in range(3):
-            self.world.onward(self.at(number))
 
     @step(number=st.integers(0, 3))
     def work(self, number: int) -> None:
@@ -172,13 +173,13 @@ class Life(RuleBasedStateMachine):
         if (guest := self.busy(number)) is not None:
             guest.wait()
 
-    @step(number=ROUTES)
-    def guest_disables(self, number: int) -> None:
-        """GICD_ICENABLER. A guest with care only does it while no list register has the interrupt."""
-        route = self.at(number)
+    @step(number=ROUTES, after=AFTER)
+    def guest_disables(self, number: int, after: int) -> None:
+        """GICD_ICENABLER. A guest with care only does it while the interrupt is not under way to it."""
+        route = self.at(number, after)
         if route.guest is None or not self.world.usable(route.guest):
             return
-        if not (self.safeguards.disable_when_idle and route.list_register is not None):
+        if not (self.safeguards.disable_when_idle and (route.in_flight or route.rising)):
             route.guest.do(route.guest.cpu.disable_irq(route.virtual))
             route.enabled = False
 
@@ -228,32 +229,31 @@ class Life(RuleBasedStateMachine):
         if route.device is not None and route.vm is not None:
             (self.world.disconnect if route.irqfd else self.world.connect)(route)
 
-    @step(number=ROUTES)
-    def assign(self, number: int) -> None:
+    @step(number=ROUTES, after=AFTER)
+    def assign(self, number: int, after: int) -> None:
         """Forward it. A VMM with care only does so while it is not in flight."""
-        route = self.at(number)
+        route = self.at(number, after)
         if route.device is None or route.vm is None or route.forwarded:
             return
         if not (self.safeguards.assign_when_idle and route.in_flight):
             self.world.assign(route)
 
-    @step(number=ROUTES)
-    def deassign(self, number: int) -> None:
+    @step(number=ROUTES, after=AFTER)
+    def deassign(self, number: int, after: int) -> None:
         """Forward it no more, at whatever moment."""
-        if (route := self.at(number)).forwarded and route.device is not None:
+        if (route := self.at(number, after)).forwarded and route.device is not None:
             self.world.deassign(route)
 
     @step(at=LIVES)
     def life(self, at: int) -> None:
         """A device (the first numbers) or a virtual machine: all of its descriptors are closed, or made anew.
 
-        A forwarded interrupt stays so while its virtual machine lives, whether or not its device is open.
+        Numbers beyond them are nobody's. A forwarded interrupt stays so while its virtual machine lives, whether or not its device is open.
         """
         world = self.world
         if at < len(NAMES):
             (world.open_device if world.devices[at] is None else world.close_device)(at)
-        else:
-            at -= len(NAMES)
+        elif (at := at - len(NAMES)) < len(VCPUS):
             (world.create_vm if world.vms[at] is None else world.close_vm)(at)
 
     @step(number=ROUTES, which=st.sampled_from(sorted(wrong.CALLS)))

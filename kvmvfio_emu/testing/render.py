@@ -10,6 +10,8 @@ from kvmvfio_emu.kernel.commands import ioctl_command
 #: Of a call that succeeded the return says nothing new.
 _RETURNS = frozenset({"ioctl_return", "call_return"})
 _DEEPEST = 8
+#: vCPUs that share a processor.
+_NOISE = frozenset({"vmexit_preempt", "vmexit_mmio", "vmentry"})
 
 
 def render(events: Iterable[Event], limit: int = 200) -> str:
@@ -29,6 +31,8 @@ def _text(event: Event) -> str | None:
     fields = event.fields
     if event.name == "ioctl":
         return f"{ioctl_command(fields['file'], fields['request'])} on a {fields['file']} file"
+    if event.name in _NOISE:
+        return None
     if event.name == "call":
         return " ".join([fields["call"], *(f"{name}={_short(value)}" for name, value in fields["arguments"].items())])
     if event.name in _RETURNS:

@@ -98,6 +98,11 @@ class Route:
         irq = model.vgic.irq(0, self.virtual)
         return bool(irq.pending or irq.level or irq.queued or (self.list_register or 0) & (LR_PENDING | LR_ACTIVE))
 
+    @property
+    def rising(self) -> bool:
+        """Whether the hardware is about to interrupt the host."""
+        return self.world.gic.is_pending(self.hwirq)
+
     def state(self) -> str:
         """Where it is: physical state, VFIO's mask, forwarding, list register, deferred injection."""
         parts = [self.world.gic.state(self.hwirq)]

@@ -22,7 +22,7 @@ class Safeguards:
 
     #: The VMM forwards an interrupt only while it is not in flight (the seed's "not active" rule).
     assign_when_idle: bool = True
-    #: The guest disables an interrupt (GICD_ICENABLER) only while no list register holds it.
+    #: The guest disables an interrupt (GICD_ICENABLER) only while it is not under way to it.
     disable_when_idle: bool = True
     #: De-assignment completes in the host what no list register holds (`ForwardControl.completes`).
     deassign_completes: bool = True

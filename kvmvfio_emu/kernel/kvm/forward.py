@@ -52,6 +52,8 @@ class ForwardControl:
         self.host = vm.host
         self.completes = True
         self.entries: list[Forwarding] = []
+        #: De-assigned while a list register held them: the guest completes them, unless it ends before.
+        self._left_to_guest: set[IrqDesc] = set()
 
     def control(self, attr: int, address: int) -> None:
         """Assign or de-assign; the order of the checks is the contract's (section 2.5). A refusal changes nothing."""
@@ -139,12 +141,17 @@ class ForwardControl:
         # In a list register the guest will still complete it; else nobody would, so the host does.
         in_flight = vgic.ready and vgic.in_list_register(virtual)
         vgic.physmap.unmap(virtual, entry.desc.hwirq)
+        if in_flight:
+            self._left_to_guest.add(entry.desc)
         self._forget(entry, complete=self.completes and not in_flight)
 
     def cleanup(self) -> None:
         """The KVM-VFIO device goes, after vCPUs and VGIC: only the host's side is left to put right."""
         for entry in tuple(self.entries):
             self._forget(entry, complete=True)
+        for desc in self._left_to_guest:
+            if not desc.forwarded:  # to another virtual machine by now, whose guest it is that completes it
+                self.host.irqs.complete(desc)
 
     def _forget(self, entry: Forwarding, *, complete: bool) -> None:
         self.entries.remove(entry)
