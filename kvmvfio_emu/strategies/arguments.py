@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.kernel.commands import ioctl_row
 from kvmvfio_emu.kernel.file import IoctlDecl
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
@@ -77,7 +78,7 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl, how: How = "any", s
     call: Call = {"do": "ioctl", "on": [on, draw(place)], "number": decl.number}
     if decl.number in GIVES and (on, decl.number) in uapi.IOCTLS:  # one number can be of several kinds
         call["gives"] = GIVES[decl.number]
-    row = uapi.IOCTLS.get((kind, decl.number))  # type: ignore[call-overload]
+    row = ioctl_row(kind, decl.number)
     struct = decl.struct or (row and row.struct)
     if decl.value or struct is None:
         return call | {"argument": draw(st.sampled_from([0, 0, 0, 1, 3]) if how == "valid" else small | odd)}

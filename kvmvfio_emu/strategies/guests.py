@@ -28,7 +28,8 @@ class DrawnGuest(Script):
         yield from cpu.enable_gic()
         for spi in self.spis:
             yield from cpu.enable_irq(spi)
-        yield from self.operations
+        for operation in self.operations:
+            yield operation
 
     def _take(self, cpu: Cpu) -> Routine:
         irq = (yield cpu.acknowledge()) & 0x3FF

@@ -77,9 +77,7 @@ def beginning(setting: Setting, kinds: frozenset[str] | None = None) -> list[Cal
         found.append(_open("/dev/iommu", "iommufd"))
     for kind in setting.types:
         packed = uapi.pack("struct kvm_create_device", type=getattr(uapi, kind.type_name), fd=0xFFFFFFFF)
-        found.append(
-            _made("vm", uapi.KVM_CREATE_DEVICE, "device", argument=None, memory=[[0, packed.hex()]], fd_at=4)
-        )
+        found.append(_made("vm", uapi.KVM_CREATE_DEVICE, "device", argument=None, memory=[[0, packed.hex()]], fd_at=4))
     vgic = setting.place(_VGIC_V2)
     return found if vgic is None else found + _vgic(vgic)
 

@@ -51,9 +51,22 @@ def step(**arguments: st.SearchStrategy[Any]) -> Callable[[_F], _F]:
                 self.script.append(f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in values.items())})")
                 function(self, **values)
 
-        return rule(**arguments)(taken)  # type: ignore[return-value, arg-type]
+        declare: Any = rule  # its overloads do not know of arguments that are passed on
+        marked: _F = declare(**arguments)(taken)
+        return marked
 
     return mark
+
+
+def _parsed(line: str) -> tuple[str, dict[str, Any]]:
+    """(name, arguments) of a line of a script, which is not executed. ValueError when it is none."""
+    try:
+        call = ast.parse(line, mode="eval").body
+    except SyntaxError:
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+        raise ValueError(f"{line!r} is no step")
+    return call.func.id, {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg}
 
 
 class Life(RuleBasedStateMachine):
@@ -248,7 +261,8 @@ class Life(RuleBasedStateMachine):
     def life(self, at: int) -> None:
         """A device (the first numbers) or a virtual machine: all of its descriptors are closed, or made anew.
 
-        Numbers beyond them are nobody's. A forwarded interrupt stays so while its virtual machine lives, whether or not its device is open.
+        Numbers beyond them are nobody's. A forwarded interrupt stays so while its virtual machine lives, whether or
+        not its device is open.
         """
         world = self.world
         if at < len(NAMES):
@@ -338,14 +352,38 @@ class Life(RuleBasedStateMachine):
         machine = cls()
         try:
             for line in script.split(";"):
-                call = ast.parse(line.strip(), mode="eval").body
-                known = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and hasattr(cls, call.func.id)
-                if not known:
+                name, values = _parsed(line.strip())
+                if not callable(getattr(cls, name, None)):
                     raise ValueError(f"{line.strip()!r} is no step")
-                assert isinstance(call, ast.Call)
-                assert isinstance(call.func, ast.Name)
-                values = {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg}
-                getattr(machine, call.func.id)(**values)
+                getattr(machine, name)(**values)
                 machine.holds()
         finally:
             machine.teardown()
+
+    @classmethod
+    def shorten(cls, script: str) -> str:
+        """The steps without which ``script`` does not fail. In seconds, where Hypothesis, which shrinks more, takes a
+        minute; ValueError when it does not fail at all.
+        """
+        steps = [line.strip() for line in script.split(";")]
+        if not cls._fails(steps):
+            raise ValueError("this script does not fail")
+        size = len(steps) // 2
+        while size:
+            at = 1  # the first one boots
+            while at < len(steps):
+                fewer = steps[:at] + steps[at + size :]
+                if cls._fails(fewer):
+                    steps = fewer
+                else:
+                    at += size
+            size //= 2
+        return "; ".join(steps)
+
+    @classmethod
+    def _fails(cls, steps: list[str]) -> bool:
+        try:
+            cls.replay("; ".join(steps))
+        except AssertionError:
+            return True
+        return False

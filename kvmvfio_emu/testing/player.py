@@ -6,6 +6,7 @@ kernel. So it is stand-alone: the standard library only, and nothing of the pack
 A call names its file by kind and place among the open ones of that kind, as no two runs share descriptor numbers.
 An argument is bytes in the arena, memory at an address that all players have; descriptors are put in where it says so.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -69,6 +70,11 @@ class Arena:
         got = libc.mmap(place, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, ctypes.c_size_t(0))
         assert got == ARENA, f"the arena is taken: {ctypes.get_errno()}"
         self._bytes = (ctypes.c_char * ARENA_SIZE).from_address(ARENA)
+
+    def close(self) -> None:
+        """Give the memory back, so that another one can be made."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.munmap(ctypes.c_void_p(ARENA), ctypes.c_size_t(ARENA_SIZE)) == 0
 
     def put(self, offset: int, data: bytes) -> None:
         ctypes.memmove(ARENA + offset, data, len(data))

@@ -78,14 +78,21 @@ CALLS: dict[str, tuple[int, Callable[[Route], bool], _Call]] = {
 def refused(route: Route, which: str) -> OSError | None:
     """Make that call; its error, None when it cannot be made now. AssertionError unless it is refused as it must."""
     wanted, needs, call = CALLS[which]
-    if route.device is None or route.vm is None or not needs(route):
+    device, vm = route.device, route.vm
+    if device is None or vm is None or not needs(route):
         return None
     before = route.world.footprint()
+    error = _error(lambda: call(route, device, vm))
+    assert error is not None, f"{which} was accepted"
+    reason = "; ".join(getattr(error, "__notes__", []))
+    assert error.errno == wanted, f"{which}: {error}, not {errno.errorcode[wanted]}; {reason}"
+    assert route.world.footprint() == before, f"{which} was refused, but changed something"
+    return error
+
+
+def _error(act: Callable[[], object]) -> OSError | None:
     try:
-        call(route, route.device, route.vm)
+        act()
     except OSError as error:
-        reason = "; ".join(getattr(error, "__notes__", []))
-        assert error.errno == wanted, f"{which}: {error}, not {errno.errorcode[wanted]}; {reason}"
-        assert route.world.footprint() == before, f"{which} was refused, but changed something"
         return error
-    raise AssertionError(f"{which} was accepted")
+    return None

@@ -70,8 +70,10 @@ class Supervised:
 
 
 @pytest.fixture(scope="module")
-def arena() -> Arena:
-    return Arena()
+def arena() -> Iterator[Arena]:
+    arena = Arena()
+    yield arena
+    arena.close()
 
 
 @pytest.fixture(scope="module", params=["rfc-2014", "linux-6.12"])
