@@ -28,7 +28,7 @@ class DrawnGuest(Script):
         yield from cpu.enable_gic()
         for spi in self.spis:
             yield from cpu.enable_irq(spi)
-        for operation in self.operations:
+        for operation in self.operations:  # noqa: UP028 - an iterator takes nothing that is sent
             yield operation
 
     def _take(self, cpu: Cpu) -> Routine:
