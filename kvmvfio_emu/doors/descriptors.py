@@ -6,7 +6,6 @@ such a one tells inotify of its last close; the event is queued before that clos
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,13 +15,13 @@ from collections.abc import Callable
 from os import close, read  # bound here: not what `Kernel.installed` may put in their place
 from os import open as open_
 
+from kvmvfio_emu.doors import inotify
 from kvmvfio_emu.engine.poller import Poller
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.file import File
 
 #: The close of a description that may write, and of one that may not.
 _IN_CLOSE_WRITE, _IN_CLOSE_NOWRITE, _IN_Q_OVERFLOW = 0x8, 0x10, 0x4000
-_IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # else a caller could truncate it under our mapping
 
@@ -30,15 +29,6 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # else a caller could truncate
 _NOWHERE = (1 << 63) - 1
 #: What an opener's flags say of the description; the others are about opening.
 _KEPT_FLAGS = os.O_ACCMODE | os.O_NONBLOCK
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
 
 
 def _is_open_elsewhere(memfd: int) -> bool:
@@ -68,7 +58,7 @@ class Descriptors:
         self._cookies: dict[int, File] = {}
         self._watches: dict[int, tuple[File, tuple[int, int], int]] = {}
         self._backings: dict[int, int] = {}  #: watch -> the memfd that its file keeps, if it does
-        self._inotify = _checked(_libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
+        self._inotify = inotify.create()
         poller.register(self._inotify, self.drain)
         #: The bare look-up, for callers that cannot afford a frame: cookie -> file.
         self.by_cookie: Callable[[int], File | None] = self._cookies.get
@@ -106,7 +96,7 @@ class Descriptors:
             path = f"/proc/self/fd/{fd}".encode()
             # Not for both kinds: we may look at a file ourselves, for reading.
             wanted = _IN_CLOSE_NOWRITE if flags & os.O_ACCMODE == os.O_RDONLY else _IN_CLOSE_WRITE
-            watch = _checked(_libc.inotify_add_watch(self._inotify, path, ctypes.c_uint32(wanted)))
+            watch = inotify.add_watch(self._inotify, path, wanted)
         except OSError:
             for each in ours:
                 close(each)
@@ -140,7 +130,7 @@ class Descriptors:
         """Release every file whose last descriptor was closed since the last look."""
         while True:
             try:
-                events = read(self._inotify, 65536)
+                events = read(self._inotify, inotify.BATCH)
             except BlockingIOError:
                 return
             offset = 0
@@ -174,7 +164,7 @@ class Descriptors:
 
     def forked(self) -> None:
         """In the child of a fork, after `Poller.forked`: what it closes is not ours to release, the parent does."""
-        fresh = _checked(_libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
+        fresh = inotify.fresh()
         self._poller.unregister(self._inotify)
         os.dup2(fresh, self._inotify, inheritable=False)
         close(fresh)
@@ -183,7 +173,7 @@ class Descriptors:
     def close(self) -> None:
         """Shut the door: files that are still open stay as they are, and are ours no more."""
         self._poller.unregister(self._inotify)
-        close(self._inotify)
+        inotify.give_back(self._inotify, self._watches)
         for _, inode, _ in self._watches.values():
             del self._inodes[inode]
         self._watches.clear()

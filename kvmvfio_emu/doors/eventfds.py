@@ -37,9 +37,7 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
 def held_elsewhere(key: int, ours: int) -> bool:
     """Whether any descriptor in any process that we may look into, but our own ``ours``, is eventfd ``key``."""
     me = str(os.getpid())
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
+    for name in (me, *(name for name in os.listdir("/proc") if name.isdecimal() and name != me)):  # mostly it is here
         try:
             process = open_(f"/proc/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:

@@ -142,7 +142,7 @@ class LocalTask(Task):
     def hang_up(self, key: int) -> None:
         """A descriptor of eventfd ``key`` was closed. If it was the last one, tell those who wait."""
         found = [eventfd for task in _tasks if (eventfd := task._host.eventfds.find(key)) is not None]
-        ours = {eventfd.fd for eventfd in found}
+        ours = {eventfd.fd for task in _tasks for eventfd in task._host.eventfds.held()}
         for name in os.listdir("/proc/self/fd"):
             if int(name) not in ours:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
@@ -47,16 +48,17 @@ def names() -> list[str]:
 
 
 def load(name: str = DEFAULT) -> Profile:
-    """The profile called ``name``. KvmVfioEmuError when there is none."""
-    if name not in names():
-        raise KvmVfioEmuError(f"no profile {name!r}; known: {', '.join(names())}")
+    """The profile called ``name``, for the caller alone. KvmVfioEmuError when there is none."""
     values = _read(name)
     # TOML has lists only; a profile never changes.
     fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Profile(**fixed)
+    return Profile(**fixed | {"capabilities": dict(values["capabilities"])})
 
 
+@cache
 def _read(name: str) -> dict[str, Any]:
+    if name not in names():
+        raise KvmVfioEmuError(f"no profile {name!r}; known: {', '.join(names())}")
     import tomllib  # here, as it would be a good part of the time to import the package
 
     with open(os.path.join(_HERE, f"{name}.toml"), "rb") as file:

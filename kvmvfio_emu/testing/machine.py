@@ -7,23 +7,22 @@ order in which they interleave, and what it shrinks is that order. Subclass it t
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
-from hypothesis import currently_in_test_context, note
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kvmvfio_emu import profiles
 from kvmvfio_emu.profiles import Profile
 from kvmvfio_emu.testing import wrong
 from kvmvfio_emu.testing.coverage import Coverage
-from kvmvfio_emu.testing.render import render
 from kvmvfio_emu.testing.route import Route
 from kvmvfio_emu.testing.safeguards import Safeguards
+from kvmvfio_emu.testing.script import Scripted
 from kvmvfio_emu.testing.vmm import MASK, TRIGGER, UNMASK, GuestDriver
 from kvmvfio_emu.testing.world import NAMES, VCPUS, WIRING, World
 
@@ -35,13 +34,15 @@ GUESTS = st.integers(0, sum(VCPUS) - 1)
 LIVES = st.integers(0, 3 * (len(NAMES) + len(VCPUS)))
 #: Steps from a line's rise to the guest's completion, and one too many.
 AFTER = st.integers(0, 6)
-_SHOWN = 60
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
 
 def step(**arguments: st.SearchStrategy[Any]) -> Callable[[_F], _F]:
-    """As `hypothesis.stateful.rule`; the step is written down for `Life.replay`, and skipped unless `Life.acts`."""
+    """As `hypothesis.stateful.rule`. The step is written down for `Life.replay`, and `Life.always` must hold after it.
+
+    Unless `Life.acts`: then nothing is done.
+    """
 
     def mark(function: _F) -> _F:
         @wraps(function)
@@ -50,6 +51,7 @@ def step(**arguments: st.SearchStrategy[Any]) -> Callable[[_F], _F]:
                 self.coverage.steps += 1
                 self.script.append(f"{function.__name__}({', '.join(f'{k}={v!r}' for k, v in values.items())})")
                 function(self, **values)
+                self.always()
 
         declare: Any = rule  # its overloads do not know of arguments that are passed on
         marked: _F = declare(**arguments)(taken)
@@ -58,18 +60,7 @@ def step(**arguments: st.SearchStrategy[Any]) -> Callable[[_F], _F]:
     return mark
 
 
-def _parsed(line: str) -> tuple[str, dict[str, Any]]:
-    """(name, arguments) of a line of a script, which is not executed. ValueError when it is none."""
-    try:
-        call = ast.parse(line, mode="eval").body
-    except SyntaxError:
-        call = None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
-        raise ValueError(f"{line!r} is no step")
-    return call.func.id, {one.arg: ast.literal_eval(one.value) for one in call.keywords if one.arg}
-
-
-class Life(RuleBasedStateMachine):
+class Life(Scripted, RuleBasedStateMachine):
     """Several virtual machines and devices from boot to power-off."""
 
     #: Which kernel.
@@ -84,12 +75,14 @@ class Life(RuleBasedStateMachine):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.coverage = Coverage()
+        # Which lines of the model only failing orders run explains little, and finding out takes most of the time.
+        case: Any = cls.TestCase
+        case.settings = settings(case.settings, phases=[one for one in case.settings.phases if one != Phase.explain])
 
     def __init__(self) -> None:
         super().__init__()
         self.world: World = None  # type: ignore[assignment]
         self.route: Route | None = None  #: what the last step was about
-        self.script: list[str] = []
 
     @initialize(forwarded=st.sampled_from([0, _ALL, _ALL]) | st.integers(0, _ALL))
     def boot(self, forwarded: int) -> None:
@@ -107,6 +100,9 @@ class Life(RuleBasedStateMachine):
             world.connect(route)
             if forwarded >> route.number & 1:
                 world.assign(route)
+        if self.watched:
+            world.watch()
+        self.always()
 
     # -- choosing -----------------------------------------------------------------------------------------------------
 
@@ -284,16 +280,10 @@ class Life(RuleBasedStateMachine):
 
     # -- what holds ---------------------------------------------------------------------------------------------------
 
-    @invariant()
-    def holds(self) -> None:
-        """After every step; see `always`, which a subclass extends."""
-        if self.world is not None:
-            self.always()
-
     def always(self) -> None:
-        """References balance, the tree is valid, no list register for hardware is pending and active; and
+        """After each step: references balance, the tree is valid, no list register for hardware is pending and active,
 
-        no forwarded interrupt is masked by VFIO, though users may mask what they like.
+        and no forwarded interrupt is masked by VFIO, though users may mask what they like. A subclass may add to it.
         """
         self.world.host.check()
         self.world.check_list_registers()
@@ -312,12 +302,12 @@ class Life(RuleBasedStateMachine):
     def end(self) -> None:
         """Of every order of steps: nothing is lost, each line works still, and when all is closed all is as at boot."""
         self.settle()
-        for route in self.world.routes:
-            if route.connected:
-                before = route.taken
-                route.line.set(True)
-                self.settle()
-                assert route.taken == before + 1, f"{route}: one interrupt came {route.taken - before} times"
+        connected = [(route, route.taken) for route in self.world.routes if route.connected]
+        for route, _ in connected:
+            route.line.set(True)
+        self.settle()
+        for route, before in connected:
+            assert route.taken == before + 1, f"{route}: one interrupt came {route.taken - before} times"
         self.world.close()
         now = self.world.footprint()
         left = {name: (now[name], was) for name, was in self.world.at_boot.items() if now[name] != was}
@@ -334,56 +324,3 @@ class Life(RuleBasedStateMachine):
             if sys.exc_info()[0] is not None:
                 self.explain()
             self.world.power_off()
-
-    # -- a failure ----------------------------------------------------------------------------------------------------
-
-    def explain(self) -> None:
-        """Beside Hypothesis's own account of the steps: a script for `replay`, and what happened inside."""
-        if currently_in_test_context():
-            note(f"replay with: {type(self).__name__}.replay({'; '.join(self.script)!r})")
-            note(f"what happened inside, at the end:\n{render(self.world.events, _SHOWN)}")
-
-    @classmethod
-    def replay(cls, script: str) -> None:
-        """Take the steps of a script that a failure has printed, one after the other. Raises what they raise.
-
-        ValueError for what is no step.
-        """
-        machine = cls()
-        try:
-            for line in script.split(";"):
-                name, values = _parsed(line.strip())
-                if not callable(getattr(cls, name, None)):
-                    raise ValueError(f"{line.strip()!r} is no step")
-                getattr(machine, name)(**values)
-                machine.holds()
-        finally:
-            machine.teardown()
-
-    @classmethod
-    def shorten(cls, script: str) -> str:
-        """The steps without which ``script`` does not fail. In seconds, where Hypothesis, which shrinks more, takes a
-        minute; ValueError when it does not fail at all.
-        """
-        steps = [line.strip() for line in script.split(";")]
-        if not cls._fails(steps):
-            raise ValueError("this script does not fail")
-        size = len(steps) // 2
-        while size:
-            at = 1  # the first one boots
-            while at < len(steps):
-                fewer = steps[:at] + steps[at + size :]
-                if cls._fails(fewer):
-                    steps = fewer
-                else:
-                    at += size
-            size //= 2
-        return "; ".join(steps)
-
-    @classmethod
-    def _fails(cls, steps: list[str]) -> bool:
-        try:
-            cls.replay("; ".join(steps))
-        except AssertionError:
-            return True
-        return False

@@ -27,7 +27,7 @@ class Route:
     forwarded: bool = False
     user_masked: bool = False  #: by a MASK that no UNMASK followed
     enabled: bool = False  #: in the guest's distributor
-    credit: int = 0  #: signals that a guest may yet acknowledge
+    allowance: int = 0  #: `credit`, but for what was signalled since the device is open
     taken: int = 0  #: acknowledged by the guest, ever
 
     @property
@@ -61,12 +61,28 @@ class Route:
         return self.irqfd and self.device is not None and self.vm is not None
 
     @property
+    def _vfio(self) -> Any:
+        """What VFIO knows of it; None while its device is closed."""
+        if self.device is None:
+            return None
+        group = self.world.vfio.groups[self.device.hw.spec.group]
+        return group.devices[self.device.name].irqs[self.index]
+
+    @property
     def masked(self) -> bool:
         """Whether VFIO has it masked."""
-        if self.device is None:
-            return False
-        group = self.world.vfio.groups[self.device.hw.spec.group]
-        return bool(group.devices[self.device.name].irqs[self.index].masked)
+        known = self._vfio
+        return known is not None and bool(known.masked)
+
+    @property
+    def credit(self) -> int:
+        """Signals that a guest may yet acknowledge."""
+        known = self._vfio
+        return self.allowance + (0 if known is None else int(known.signals))
+
+    @credit.setter
+    def credit(self, value: int) -> None:
+        self.allowance += value - self.credit
 
     @property
     def injection_waits(self) -> bool:

@@ -136,9 +136,12 @@ class GuestDriver:
 
 
 class Vm:
-    """A virtual machine with a GICv2 (on kernels for Arm), and the KVM-VFIO device when it is first used."""
+    """A virtual machine with a GICv2 (on kernels for Arm), and the KVM-VFIO device when it is first used.
 
-    def __init__(self, kernel: Any, *, vcpus: int = 0) -> None:
+    ``irqs``: how many interrupts its GIC has, a multiple of 32 from 64 on; the kernel's default when None.
+    """
+
+    def __init__(self, kernel: Any, *, vcpus: int = 0, irqs: int | None = None) -> None:
         self.kernel = kernel
         self._fds: list[int] = []
         self.kvm = self._keep(kernel.open("/dev/kvm"))
@@ -149,7 +152,7 @@ class Vm:
         for _ in range(vcpus):
             self.vcpu()
         if vcpus:
-            self.create_vgic()
+            self.create_vgic(irqs)
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
@@ -166,9 +169,11 @@ class Vm:
         self.guests.append(guest)
         return guest
 
-    def create_vgic(self) -> int:
-        """A VGICv2 with its frames at `DIST` and `INTERFACE`."""
+    def create_vgic(self, irqs: int | None = None) -> int:
+        """A VGICv2 with its frames at `DIST` and `INTERFACE`, for ``irqs`` interrupts."""
         self.vgic = self.create_device(uapi.KVM_DEV_TYPE_ARM_VGIC_V2)
+        if irqs is not None:
+            self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, irqs.to_bytes(4, "little"))
         for frame, address in ((uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST), (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, INTERFACE)):
             self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, address.to_bytes(8, "little"))
         return self.vgic

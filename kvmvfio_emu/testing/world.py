@@ -7,6 +7,7 @@ until nothing happens any more; what is still owed then is lost.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from kvmvfio_emu import Kernel, profiles
@@ -31,6 +32,8 @@ NAMES = tuple(device.name for device in BOARD.devices)
 #: (device, index, virtual machine, gsi): two interrupts go to each virtual machine.
 WIRING = ((0, 0, 0, 10), (0, 1, 0, 11), (1, 0, 1, 10), (2, 0, 1, 40))
 VCPUS = (2, 1)
+#: As few as the wiring needs: each of them costs time.
+_IRQS = 96
 #: Rounds in which everybody does what is to do; what is not over then goes on for ever.
 _ROUNDS = 30
 _KEPT_EVENTS = 400
@@ -45,10 +48,11 @@ class World:
         self.host = self.kernel.host
         self.gic = self.host.machine.gic
         self.vfio: Any = self.host.modules["vfio"]
-        self.host.scheduler.slice = 4  # small, so that guests can be stopped between few operations
+        self.host.scheduler.slice = 2  # small, so that guests can be stopped between few operations
         self._held: dict[Work, None] = {}
         self.host.work.hold = self._hold
         self.events: deque[Event] = deque(maxlen=_KEPT_EVENTS)
+        self._unwatch: Callable[[], None] = lambda: None
         self.devices: list[VfioDevice | None] = [None] * len(NAMES)
         self.vms: list[Vm | None] = [None] * len(VCPUS)
         self.models: list[Any] = [None] * len(VCPUS)  #: the kernel's side of ``vms``
@@ -56,14 +60,11 @@ class World:
             Route(self, number, *one, line=self.kernel.device(NAMES[one[0]]).lines[one[1]])
             for number, one in enumerate(WIRING)
         ]
-        self._of_hwirq = {route.hwirq: route for route in self.routes}
         self.at_boot = self.footprint()
-        self.kernel.listen(self._hear)
 
-    def _hear(self, event: Event) -> None:
-        self.events.append(event)
-        if event.name == "eventfd_trigger":
-            self._of_hwirq[event.fields["irq"]].credit += 1
+    def watch(self) -> None:
+        """Keep the last events from now on; it slows everything down."""
+        self._unwatch = self.kernel.listen(self.events.append)
 
     def _of_vm(self, at: int) -> list[Route]:
         return [route for route in self.routes if route.vm_at == at]
@@ -80,15 +81,17 @@ class World:
         """Give it back; its eventfds go, too, and with them their irqfds."""
         device = self.devices[at]
         assert device is not None
-        for route in self.routes:
-            if route.device_at == at:
-                route.irqfd = False
+        mine = {route: route.credit for route in self.routes if route.device_at == at}
+        for route in mine:
+            route.irqfd = False
         device.close()
         self.devices[at] = None
+        for route, credit in mine.items():  # what is under way still arrives
+            route.credit = credit
 
     def create_vm(self, at: int) -> None:
         """A virtual machine whose guests have their interrupts enabled."""
-        vm = self.vms[at] = Vm(self.kernel, vcpus=VCPUS[at])
+        vm = self.vms[at] = Vm(self.kernel, vcpus=VCPUS[at], irqs=_IRQS)
         kvm: Any = self.host.modules["kvm"]
         self.models[at] = kvm.vms[-1]
         assert vm.control >= 0  # the KVM-VFIO device exists from now on
@@ -241,7 +244,6 @@ class World:
             if leave:
                 guest.stop()
                 guest.start()
-            guest.slice()
             while self.ack(guest) is not None:
                 self._finish(guest)
                 busy = True
@@ -301,6 +303,7 @@ class World:
 
     def power_off(self) -> None:
         """Whatever came of it, give the real descriptors back."""
+        self._unwatch()
         for thing in (*self.vms, *self.devices):
             if thing is not None:
                 thing.close()

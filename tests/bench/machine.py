@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from kvmvfio_emu.testing.machine import Life
 
 EXAMPLES = 100
+ROUNDS = 5
 
 
 class Busy(Life):
@@ -38,6 +39,9 @@ def rate(machine: type[Life]) -> float:
 
 
 if __name__ == "__main__":
-    rate(Idle)  # imports, caches
-    idle, busy = rate(Idle), rate(Busy)
+    rates: dict[type[Life], list[float]] = {Idle: [], Busy: []}
+    for _ in range(ROUNDS):  # in turns, since the machine's other load changes
+        for machine, seen in rates.items():
+            seen.append(rate(machine))
+    idle, busy = max(rates[Idle]), max(rates[Busy])
     print(f"idle {idle:.1f} examples/s, busy {busy:.1f} examples/s: {busy / idle:.2f} (bound 0.5)")

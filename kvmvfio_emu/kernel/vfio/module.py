@@ -142,40 +142,37 @@ class Vfio:
 
     def check(self) -> None:
         """Raise AssertionError when references do not balance or parts disagree."""
-        files = list(self.host.files.values())
-        containers: set[Container] = {file.container for file in files if isinstance(file, ContainerFile)}
-        containers |= {group.container for group in self.groups.values() if group.container is not None}
-        for container in containers:
-            holders = sum(isinstance(file, ContainerFile) and file.container is container for file in files)
-            assert container.refs == holders + len(container.groups), "container references do not balance"
+        holders: dict[Container, int] = {}
+        holders.update((group.container, 0) for group in self.groups.values() if group.container is not None)
+        opened: dict[VfioDevice, list[VfioDeviceFile]] = {}
+        for file in self.host.files.values():
+            if isinstance(file, ContainerFile):
+                holders[file.container] = holders.get(file.container, 0) + 1
+            elif isinstance(file, VfioDeviceFile):
+                opened.setdefault(file.device, []).append(file)
+        for container, files in holders.items():
+            assert container.refs == files + len(container.groups), "container references do not balance"
             assert container.groups or container.iommu is None, "a container has an IOMMU but no group"
             if container.iommu is not None:
                 assert container.iommu.groups == container.groups, "container and IOMMU disagree on the groups"
                 container.iommu.check()
         for group in self.groups.values():
-            self._check_group(group)
+            of_group = []
             for device in group.devices.values():
-                opened = [file for file in files if isinstance(file, VfioDeviceFile) and file.device is device]
+                mine = opened.get(device, [])
+                of_group += mine
                 bound = device.name not in self.unbinding
-                granted = sum(file.granted for file in opened)
+                granted = sum(file.granted for file in mine)
                 assert device.open_count == granted, f"{device}: {granted} files"
-                holders = bound + len(opened) + device.external_users
-                assert device.refs == holders, f"{device}: references do not balance"
+                assert device.refs == bound + len(mine) + device.external_users, f"{device}: references do not balance"
                 device.check()
+            self._check_group(group, of_group)
 
-    def _check_group(self, group: VfioGroup) -> None:
+    def _check_group(self, group: VfioGroup, files: list[VfioDeviceFile]) -> None:
         by_file = self.host.profile.group_add_needs_iommu
         external = group.external_users if by_file else 0
-        opened = sum(
-            file.in_container and file.device.group is group
-            for file in self.host.files.values()
-            if isinstance(file, VfioDeviceFile)
-        )
-        nodes = sum(
-            file.granted and not file.by_group and file.device.group is group
-            for file in self.host.files.values()
-            if isinstance(file, VfioDeviceFile)
-        )
+        opened = sum(file.in_container for file in files)
+        nodes = sum(file.granted and not file.by_group for file in files)
         assert group.node_users == nodes, f"{group}: {nodes} devices without it"
         assert not nodes or (group.file is None and group.container is None), f"{group}: used in two ways"
         assert group.iommufd is None or group.file is not None, f"{group}: an iommufd of a closed file"

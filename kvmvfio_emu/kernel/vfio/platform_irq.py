@@ -46,6 +46,7 @@ class PlatformIrq:
         if self.automasked:
             self.flags |= uapi.VFIO_IRQ_INFO_MASKABLE | uapi.VFIO_IRQ_INFO_AUTOMASKED
         self.masked = False
+        self.signals = 0  #: how often userspace was told of it
         self.trigger: EventFd | None = None
         self.mask_eventfd = Virqfd(device.host, self.mask)
         self.unmask_eventfd = Virqfd(device.host, self._unmask_signalled)
@@ -70,6 +71,7 @@ class PlatformIrq:
             return
         trace = self.device.host.trace
         before = trace.begin("eventfd_trigger", irq=self.desc.hwirq, device=self.device.name, index=self.index)
+        self.signals += 1
         self.device.vfio.handlers += 1
         try:
             self.trigger.signal()
