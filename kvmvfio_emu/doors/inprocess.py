@@ -308,10 +308,15 @@ class Kernel(Observed, AbstractContextManager["Kernel"]):
 
     def emulates(self, fd: int) -> bool:
         """Whether descriptor ``fd`` is one of this kernel's."""
+        return self.kind(fd) is not None
+
+    def kind(self, fd: int) -> str | None:
+        """What `open_files` calls the file behind ``fd``; None when it is none of this kernel's."""
         try:
-            return self._descriptors.find(fd) is not None
+            file = self._descriptors.find(fd)
         except OSError:
-            return False
+            return None
+        return None if file is None else file.kind
 
     # -- entering and leaving --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A kit for tests of the contract: the pytest plugin, and a small VMM.
+"""A kit for tests of the contract: the pytest plugin, a small VMM, a state machine over orders of steps.
 
 Nothing is loaded before it is asked for: the plugin is imported at every start of pytest.
 """
@@ -9,14 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.testing.machine import AFTER, ROUTES, Life, step
+    from kvmvfio_emu.testing.safeguards import Safeguards
     from kvmvfio_emu.testing.vmm import GuestDriver, VfioDevice, Vm
 
-__all__ = ["GuestDriver", "VfioDevice", "Vm"]
+__all__ = ["AFTER", "ROUTES", "GuestDriver", "Life", "Safeguards", "VfioDevice", "Vm", "step"]
 
 _HOMES = {
+    "AFTER": "machine",
     "GuestDriver": "vmm",
+    "Life": "machine",
+    "ROUTES": "machine",
+    "Safeguards": "safeguards",
     "VfioDevice": "vmm",
     "Vm": "vmm",
+    "step": "machine",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeVar
 
@@ -20,6 +20,9 @@ class Lent(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+
+    def descriptors(self) -> Iterable[int]:
+        """What it will close."""
 
 
 _L = TypeVar("_L", bound=Lent)
@@ -44,7 +47,7 @@ class Session:
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
-        self._lent: list[Counter[str]] = []
+        self._lent: list[Lent] = []
         self._before = Counter(kernel.open_files())
         self._passed = False
 
@@ -65,18 +68,18 @@ class Session:
 
     @contextmanager
     def lend(self, thing: _L) -> Iterator[_L]:
-        """Files that ``thing`` has opened so far are the fixture's own while it is lent."""
-        held = Counter(self.kernel.open_files()) - self._before - sum(self._lent, Counter())
-        self._lent.append(held)
+        """Files that ``thing`` holds are the fixture's own, whenever they were opened."""
+        self._lent.append(thing)
         try:
             yield thing
         finally:
             thing.close()
-            self._lent.remove(held)
+            self._lent.remove(thing)
 
     def leaks(self) -> list[str]:
         """Kinds of the files that a test has opened and not closed."""
-        mine = Counter(self.kernel.open_files()) - self._before - sum(self._lent, Counter())
+        lent = Counter(self.kernel.kind(fd) for thing in self._lent for fd in thing.descriptors())
+        mine = Counter(self.kernel.open_files()) - self._before - lent
         return sorted(mine.elements())
 
     def judge(self) -> None:

@@ -16,6 +16,8 @@ from kvmvfio_emu.profiles import Profile
 #: The profile that says the same as a real kernel of this architecture (`platform.machine`), as far as it goes.
 STANDS_FOR = {"x86_64": "linux-6.18-x86", "aarch64": "linux-6.12"}
 _ARCH = {"aarch64": "arm64"}
+#: How the links of KVM and VFIO files begin.
+_OURS = ("anon_inode:kvm", "anon_inode:[vfio", "/dev/kvm", "/dev/vfio/", "/dev/iommu")
 
 
 def missing() -> str | None:
@@ -88,12 +90,17 @@ class RealKernel:
         links = []
         for name in os.listdir("/proc/self/fd"):
             try:
-                link = os.readlink(f"/proc/self/fd/{name}")
+                link = self.kind(int(name))
             except FileNotFoundError:
                 continue  # the listing's own
-            if link.startswith(("anon_inode:kvm", "anon_inode:[vfio", "/dev/kvm", "/dev/vfio/", "/dev/iommu")):
+            if link is not None:
                 links.append(link)
         return sorted(links)
+
+    def kind(self, fd: int) -> str | None:
+        """The link of a KVM or VFIO file; None for another. FileNotFoundError when ``fd`` is not open."""
+        link = os.readlink(f"/proc/self/fd/{fd}")
+        return link if link.startswith(_OURS) else None
 
     def check(self) -> None:
         """A real kernel's state is its own business."""

@@ -219,6 +219,10 @@ class Vm:
         packed = uapi.pack("struct kvm_irqfd", fd=trigger, gsi=gsi, flags=flags, resamplefd=resample or 0)
         self.kernel.ioctl(self.fd, uapi.KVM_IRQFD, packed)
 
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that `close` closes."""
+        return tuple(self._fds)
+
     def close(self) -> None:
         """End every KVM_RUN, close everything, last opened first."""
         for guest in self.guests:
@@ -297,6 +301,10 @@ class VfioDevice:
     def forget(self, fd: int) -> None:
         """Somebody else has closed ``fd``."""
         self._fds.remove(fd)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Those of the kernel's files that `close` closes."""
+        return tuple(self._fds)
 
     def close(self) -> None:
         """Close everything, last opened first."""

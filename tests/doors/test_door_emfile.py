@@ -12,7 +12,7 @@ import pytest
 from support import NIC, Client
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.doors import descriptors as door
+from kvmvfio_emu.doors import inotify
 
 
 @contextmanager
@@ -97,13 +97,13 @@ def test_two_free_numbers_are_enough(client: Client, maker: str) -> None:
 def test_a_watch_that_cannot_be_had_leaves_nothing(client: Client, maker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """inotify has limits of its own (fs.inotify.max_user_watches)."""
 
-    def full(result: int) -> int:
+    def full(instance: int, path: bytes, mask: int) -> int:
         raise OSError(errno.ENOSPC, "no watch left")
 
     make = MAKERS[maker](client)
     before = descriptors()
     with monkeypatch.context() as patch:
-        patch.setattr(door, "_checked", full)
+        patch.setattr(inotify, "add_watch", full)
         client.refused("ENOMEM", make)
     assert descriptors() == before
     assert client.kernel.emulates(make())

@@ -43,8 +43,6 @@ def test_a_test_gets_a_machine(pytester: pytest.Pytester) -> None:
             assert irq_trace.names("line_up", "guest_iar", "hw_deactivate") == [
                 "line_up", "guest_iar", "hw_deactivate"
             ]
-            vm.close()
-            vm.close()
         """,
         passed=1,
     )
