@@ -98,7 +98,7 @@ class Life(Scripted, RuleBasedStateMachine):
             world.create_vm(at)
         for route in world.routes:
             world.connect(route)
-            if forwarded >> route.number & 1:
+            if world.forwards and forwarded >> route.number & 1:
                 world.assign(route)
         if self.watched:
             world.watch()
@@ -242,7 +242,7 @@ class Life(Scripted, RuleBasedStateMachine):
     def assign(self, number: int, after: int) -> None:
         """Forward it. A VMM with care only does so while it is not in flight."""
         route = self.at(number, after)
-        if route.device is None or route.vm is None or route.forwarded:
+        if route.device is None or route.vm is None or route.forwarded or not self.world.forwards:
             return
         if not (self.safeguards.assign_when_idle and route.in_flight):
             self.world.assign(route)

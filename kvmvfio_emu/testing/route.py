@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvmvfio_emu.hw.gich import LR_ACTIVE, LR_HW, LR_PENDING
+from kvmvfio_emu.testing import virtual
 from kvmvfio_emu.testing.vmm import FIRST_SPI, GuestDriver, VfioDevice, Vm
 
 if TYPE_CHECKING:
@@ -95,13 +96,7 @@ class Route:
     def list_register(self) -> int | None:
         """What the list register that holds it says; None when none does."""
         model = self.world.models[self.vm_at]
-        if model is None or not model.vgic.ready:
-            return None
-        for cpu in model.vgic.cpus:
-            held = cpu.lr_of.get((self.virtual, 0))
-            if held is not None:
-                return int(cpu.vcpu.interface.lr[held])
-        return None
+        return None if model is None else virtual.list_register(model, self.virtual)
 
     @property
     def in_flight(self) -> bool:
@@ -109,10 +104,9 @@ class Route:
         if self.world.gic.is_active(self.hwirq) or (self.masked and not self.user_masked) or self.injection_waits:
             return True
         model = self.world.models[self.vm_at]
-        if model is None or not model.vgic.ready:
+        if model is None:
             return False
-        irq = model.vgic.irq(0, self.virtual)
-        return bool(irq.pending or irq.level or irq.queued or (self.list_register or 0) & (LR_PENDING | LR_ACTIVE))
+        return virtual.waits(model, self.virtual) or bool((self.list_register or 0) & (LR_PENDING | LR_ACTIVE))
 
     @property
     def rising(self) -> bool:

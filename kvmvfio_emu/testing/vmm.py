@@ -14,6 +14,7 @@ from typing import Any, Self
 from kvmvfio_emu import uapi
 from kvmvfio_emu.guest.script import Cpu, Operation, Routine, Script, wait_for_interrupt, work, write
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.uapi.payloads import kvm_vfio_dev_irq
 
 DIST, INTERFACE = 0x08000000, 0x08010000
 FIRST_SPI = 32
@@ -108,8 +109,12 @@ class GuestDriver:
     # -- what drivers do ---------------------------------------------------------------------------------------------
 
     def boot(self, *spis: int) -> Self:
-        """Enable the interrupt controller, and shared interrupts ``spis`` (GIC ids) with this vCPU as their target."""
+        """Enable the interrupt controller, and shared interrupts ``spis`` (GIC ids) with this vCPU as their target.
+
+        They, and those that share a GICD_ICFGR with them, are level-sensitive then.
+        """
         steps: list[Step] = [write(DIST, 1), write(INTERFACE + 4, 0xFF), write(INTERFACE, 1)]
+        steps += [write(DIST + 0xC00 + register * 4, 0) for register in sorted({spi // 16 for spi in spis})]
         for spi in spis:
             steps += [write(DIST + 0x800 + spi, 1 << self.number, 1), self.enabling(spi)]
         self.do(*steps)
@@ -204,8 +209,12 @@ class Vm:
 
     def assign(self, device: int, index: int, gsi: int, attr: int = uapi.KVM_DEV_VFIO_DEVICE_ASSIGN_IRQ) -> None:
         """Forward interrupt ``index`` of VFIO device ``device`` as ``gsi``."""
-        payload = uapi.pack("struct kvm_arch_forwarded_irq", fd=device, index=index, gsi=gsi)
-        self.set_attr(self.control, uapi.KVM_DEV_VFIO_DEVICE, attr, bytes(payload))
+        struct = self.kernel.host.profile.forward_struct
+        if struct == "struct kvm_vfio_dev_irq":  # since draft 4: an array follows
+            payload = kvm_vfio_dev_irq.build({"fd": device, "index": index, "start": 0, "gsi": [gsi]})
+        else:
+            payload = bytes(uapi.pack(struct, fd=device, index=index, gsi=gsi))
+        self.set_attr(self.control, uapi.KVM_DEV_VFIO_DEVICE, attr, payload)
 
     def deassign(self, device: int, index: int, gsi: int) -> None:
         """End it."""

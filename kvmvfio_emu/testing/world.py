@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kvmvfio_emu import Kernel, profiles
+from kvmvfio_emu import Kernel, KvmVfioEmuError, profiles
 from kvmvfio_emu.engine.trace import Event
 from kvmvfio_emu.engine.work import Work
 from kvmvfio_emu.hw.board import Board, DeviceSpec, InterruptSpec, RegionSpec
@@ -18,7 +18,7 @@ from kvmvfio_emu.hw.gich import LR_HW, LR_STATE
 from kvmvfio_emu.profiles import Profile
 from kvmvfio_emu.testing.route import Route
 from kvmvfio_emu.testing.safeguards import Safeguards
-from kvmvfio_emu.testing.vmm import UNMASK, GuestDriver, VfioDevice, Vm
+from kvmvfio_emu.testing.vmm import TRIGGER, UNMASK, GuestDriver, VfioDevice, Vm
 
 
 def _device(number: int, *spis: int) -> DeviceSpec:
@@ -45,6 +45,8 @@ class World:
     def __init__(self, profile: str | Profile = profiles.DEFAULT, safeguards: Safeguards | None = None) -> None:
         self.safeguards = safeguards or Safeguards()
         self.kernel = Kernel(profile, BOARD)
+        if self.kernel.host.profile.arch != "arm64":
+            raise KvmVfioEmuError(f"profile {self.kernel.host.profile.name} is no kernel for Arm: it knows no GIC")
         self.host = self.kernel.host
         self.gic = self.host.machine.gic
         self.vfio: Any = self.host.modules["vfio"]
@@ -135,11 +137,24 @@ class World:
         vm.irqfd(device.trigger[route.index], route.gsi, deassign=True)
         route.irqfd = False
 
+    @property
+    def forwards(self) -> bool:
+        """Whether this kernel can forward interrupts."""
+        return bool(self.kernel.host.profile.forward_control)
+
     def assign(self, route: Route) -> None:
-        """Forward it."""
+        """Forward it, in the way that the kernel wants; nothing when it says that now is not the time (EAGAIN)."""
         device, vm = self._both(route)
-        vm.assign(device.fd, route.index, route.gsi)
-        route.forwarded = True
+        armed = self.kernel.host.profile.forward_active == "armed"
+        if armed:
+            device.set_eventfd(TRIGGER, -1, route.index)
+        try:
+            vm.assign(device.fd, route.index, route.gsi)
+            route.forwarded = True
+        except BlockingIOError:
+            pass
+        if armed:
+            device.set_eventfd(TRIGGER, device.trigger[route.index], route.index)
 
     def deassign(self, route: Route) -> None:
         """Forward it no more."""

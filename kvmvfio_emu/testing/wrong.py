@@ -18,12 +18,24 @@ def _always(route: Route) -> bool:
     return True
 
 
+def _can_forward(route: Route) -> bool:
+    return route.world.forwards
+
+
+def _cannot_forward(route: Route) -> bool:
+    return not route.world.forwards
+
+
+def _nobody_runs(route: Route) -> bool:
+    return route.vm is not None and not any(guest.running for guest in route.vm.guests)
+
+
 def _forwarded(route: Route) -> bool:
     return route.forwarded
 
 
 def _unforwarded(route: Route) -> bool:
-    return not route.forwarded
+    return route.world.forwards and not route.forwarded
 
 
 def _tied(route: Route) -> bool:
@@ -38,17 +50,18 @@ def _second_interrupt(route: Route, device: VfioDevice, vm: Vm) -> None:
 
 #: Name -> (errno, what must be so, the call).
 CALLS: dict[str, tuple[int, Callable[[Route], bool], _Call]] = {
-    "assign a closed descriptor": (errno.EBADF, _always, lambda r, d, v: v.assign(_BAD_FD, 0, r.gsi)),
-    "assign a group": (errno.EINVAL, _always, lambda r, d, v: v.assign(d.group, 0, r.gsi)),
-    "assign an interrupt too far": (errno.EINVAL, _always, lambda r, d, v: v.assign(d.fd, len(d.lines), r.gsi)),
+    "assign a closed descriptor": (errno.EBADF, _can_forward, lambda r, d, v: v.assign(_BAD_FD, 0, r.gsi)),
+    "assign a group": (errno.EINVAL, _can_forward, lambda r, d, v: v.assign(d.group, 0, r.gsi)),
+    "assign an interrupt too far": (errno.EINVAL, _can_forward, lambda r, d, v: v.assign(d.fd, len(d.lines), r.gsi)),
     "assign to a gsi too far": (errno.EINVAL, _unforwarded, lambda r, d, v: v.assign(d.fd, r.index, 5000)),
+    "assign without forwarding": (errno.ENXIO, _cannot_forward, lambda r, d, v: v.assign(d.fd, r.index, r.gsi)),
     "assign again": (errno.EINVAL, _forwarded, lambda r, d, v: v.assign(d.fd, r.index, r.gsi)),
     "deassign what is not": (errno.EINVAL, _unforwarded, lambda r, d, v: v.deassign(d.fd, r.index, r.gsi)),
     "irqfd again": (errno.EBUSY, _tied, lambda r, d, v: v.irqfd(d.trigger[r.index], r.gsi + 1)),
     "irqfd of no eventfd": (errno.EINVAL, _always, lambda r, d, v: v.irqfd(d.fd, r.gsi)),
     "irqfd of a closed descriptor": (errno.EBADF, _always, lambda r, d, v: v.irqfd(_BAD_FD, r.gsi)),
     "a second KVM-VFIO device": (errno.EBUSY, _always, lambda r, d, v: v.create_device(uapi.KVM_DEV_TYPE_VFIO)),
-    "a second VGIC": (errno.EEXIST, _always, lambda r, d, v: v.create_device(uapi.KVM_DEV_TYPE_ARM_VGIC_V2)),
+    "a second VGIC": (errno.EEXIST, _nobody_runs, lambda r, d, v: v.create_device(uapi.KVM_DEV_TYPE_ARM_VGIC_V2)),
     "a second unmask eventfd": (
         errno.EBUSY,
         _always,
