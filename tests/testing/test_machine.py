@@ -65,6 +65,15 @@ def test_all_orders_hold_on_other_kernels(name: str) -> None:
     assert (f"{WITHOUT}: ENXIO" in Other.coverage.clauses) != forwards
 
 
+def test_an_injection_behind_the_end_of_forwarding_does_not_join_what_was_forwarded() -> None:
+    """Found by a campaign: the new hit shared the old one's list register, and nobody heard of its completion."""
+    Life.replay(
+        "boot(forwarded=15); loopback(number=0); work(number=0); guest_goes_on(number=0); "
+        "connect_or_disconnect(number=0); vcpu_stops_or_starts(number=0); connect_or_disconnect(number=0); "
+        "deassign(after=4, number=0)"
+    )
+
+
 def test_a_kernel_without_a_gic() -> None:
     class X86(Life):
         profile = "linux-6.18-x86"

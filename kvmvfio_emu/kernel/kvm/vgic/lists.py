@@ -54,12 +54,15 @@ def flush(vgic: Vgic, cpu: VgicCpu) -> None:
 
 
 def _completes_later(vgic: Vgic, cpu: VgicCpu, irq: VirtualIrq) -> bool:
-    """Whether the guest is still busy with the last hit of a forwarded interrupt.
+    """Whether the guest is still busy with the last hit of a forwarded interrupt, so that a new one waits for an exit.
 
-    Pending and active is illegal in a list register with the HW bit, so the new hit waits for the next exit.
+    Pending and active is illegal in a list register with the HW bit. And one that was left to the guest when forwarding
+    ended says nothing of its end, so the VMM would never hear that an ordinary hit in it is over.
     """
     held = cpu.lr_of.get((irq.number, 0))
-    return held is not None and cpu.vcpu.interface.lr[held] & (LR_HW | LR_ACTIVE) == LR_HW | LR_ACTIVE
+    if held is None or not (lr := cpu.vcpu.interface.lr[held]) & LR_HW:
+        return False
+    return bool(lr & LR_ACTIVE) or (bool(lr & LR_STATE) and vgic.forwarded(irq) is None)
 
 
 def _queue_sgi(vgic: Vgic, cpu: VgicCpu, irq: VirtualIrq) -> bool:
