@@ -18,7 +18,7 @@ from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.view.fdkinds import Descriptors
 from kvmvfio_emu.view.names import argument
 from kvmvfio_emu.view.requests import Request, by_name, by_number, is_ours
-from kvmvfio_emu.view.strace import Call, Ended, Malformed, descriptor, parse
+from kvmvfio_emu.view.strace import Call, Ended, Malformed, descriptor, number, parse
 
 _LONGEST_LINE = 1 << 16
 _MOST_UNFINISHED = 4096
@@ -191,12 +191,16 @@ def _request(text: str) -> tuple[int | None, tuple[Request, ...]]:
     not know.
     """
     if match := _NUMBER.match(text):
-        number = int(match[0], 0) & 0xFFFFFFFF
-        return number, by_number(number)
+        value = number(match[0])
+        return (None, ()) if value is None else (value & 0xFFFFFFFF, by_number(value & 0xFFFFFFFF))
     if match := _IOC.match(text):
         way = sum(_WAYS.get(part, 0) for part in match["way"].split("|"))
-        number = way << 30 | int(match["size"], 0) << 16 | int(match["type"], 0) << 8 | int(match["nr"], 0)
-        return number, by_number(number)
+        parts = [number(match[name]) for name in ("size", "type", "nr")]
+        if None in parts:
+            return None, ()
+        size, type_, nr = (part or 0 for part in parts)
+        value = (way << 30 | size << 16 | type_ << 8 | nr) & 0xFFFFFFFF
+        return value, by_number(value)
     rows = tuple(row for name in _NAME.findall(text) for row in by_name(name))
     numbers = {row.number for row in rows}
     return (numbers.pop() if len(numbers) == 1 else None), rows
@@ -212,8 +216,9 @@ def _annotated(line: str, call: Call, named: Named) -> str:
         word = names
     else:
         word = f"{word} /* {names} */"
-    if len(call.args) > 2 and len(named.names) == 1 and _NUMBER.fullmatch(call.args[2]):
-        value = argument(named.names[0], int(call.args[2], 0))
+    passed = number(call.args[2]) if len(call.args) > 2 and len(named.names) == 1 else None
+    if passed is not None:
+        value = argument(named.names[0], passed)
         if isinstance(value, str) and _NAME.fullmatch(value):
             at = call.spans[2][1]
             line = f"{line[:at]} /* {value} */{line[at:]}"

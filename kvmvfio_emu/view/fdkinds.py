@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.view.strace import Call, descriptor
+from kvmvfio_emu.view.strace import Call, descriptor, number
 
 Kinds = frozenset[str]
 _MOST_PROCESSES, _MOST_DESCRIPTORS = 256, 4096
@@ -91,8 +91,10 @@ class Descriptors:
         if request in _CREATES:
             table.set(result, frozenset({_CREATES[request]}))
         elif request == "KVM_CREATE_DEVICE":
-            if match := _DEVICE_FD.search(argument):
-                table.set(int(match[1]), frozenset({"device"}))
+            match = _DEVICE_FD.search(argument)
+            fd = None if match is None else number(match[1])
+            if fd is not None:
+                table.set(fd, frozenset({"device"}))
             else:
                 table.has_devices = True
 
@@ -136,7 +138,7 @@ def _shares_files(call: Call) -> bool:
     if flags is None:
         return False  # fork
     value = flags[1].split("|")[0]
-    return "CLONE_FILES" in flags[1] or (value[:1].isdigit() and bool(int(value, 0) & _CLONE_FILES))
+    return "CLONE_FILES" in flags[1] or bool((number(value) or 0) & _CLONE_FILES)
 
 
 assert {kind for _, kind in _PATHS} <= set(uapi.KINDS)

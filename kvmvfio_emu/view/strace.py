@@ -11,7 +11,7 @@ from typing import NamedTuple
 # A process id as -f writes it to a file or to a terminal (with -Y: its name), then times (-t, -tt, -ttt, -r), the
 # system call's number (-n) and the instruction pointer (-i).
 _PREFIX = re.compile(
-    r"(?:\[pid +(?P<pid>\d+)(?:<[^>]*>)?\] +|(?P<first>\d+)(?:<[^>]*>)? +)?"
+    r"(?:\[pid +(?P<pid>\d{1,10})(?:<[^>]*>)?\] +|(?P<first>\d{1,10})(?:<[^>]*>)? +)?"
     r"(?: *(?:\d\d:\d\d:\d\d(?:\.\d+)?|\d+\.\d+|\(\+ *\d+\.\d+\)|\[ *[0-9a-f?]+\]) +)*"
 )
 _CALL = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)\(")
@@ -22,6 +22,7 @@ _RESULT = re.compile(
     r"\s*= (?P<value>-?(?:0x[0-9a-f]+|\d+)|\?)(?:<(?P<path>[^>]*)>)?(?: (?P<errno>E[A-Z0-9]+) \()?(?P<rest>.*)"
 )
 _FD = re.compile(r"(?P<fd>-?\d+|0x[0-9a-f]+)(?:<(?P<path>[^>]*)(?:>|$))?")
+_NUMBER = re.compile(r"-?(?:0x[0-9a-f]{1,16}|[0-9]{1,20})")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -81,7 +82,9 @@ def _finished(pid: int, name: str, args: _Arguments, line: str, end: int, *, res
     match = _RESULT.match(line, end)
     if match is None:
         return Malformed(pid, name, "it has no result")
-    result = None if match["value"] == "?" else int(match["value"], 0)
+    result = number(match["value"])
+    if result is None and match["value"] != "?":
+        return Malformed(pid, name, "its result is no number of 64 bits")
     return Call(pid, name, *args, True, resumed, result, match["path"], match["errno"])
 
 
@@ -135,10 +138,24 @@ def _end_of_string(line: str, at: int) -> int:
     return at
 
 
+def number(text: str) -> int | None:
+    """A number as C writes it, octal ones too; None for what is none, or has more digits than 64 bits have."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    digits = text.lstrip("-")
+    base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") and digits.isdecimal() else 10
+    try:
+        return int(text, base)
+    except ValueError:  # 08
+        return None
+
+
 def descriptor(text: str) -> tuple[int, str | None] | None:
     """``5</dev/kvm>`` -> 5 and the path; None for what is no descriptor."""
     match = _FD.match(text)
     if match is None:
         return None
-    fd = int(match["fd"], 0)
+    fd = number(match["fd"])
+    if fd is None:
+        return None
     return (fd - (1 << 32) if fd >= 1 << 31 else fd), match["path"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from fuzz.taken import Taken
-
 from kvmvfio_emu import uapi
 from kvmvfio_emu.strategies.arguments import GIVES
 from kvmvfio_emu.strategies.fields import MEMORY, PAYLOAD
@@ -120,10 +119,15 @@ def _write_ioctl(call: Call) -> bytes:
         if call["argument"] in POINTERS:
             return bytes([_BY_NUMBER | _POINTS]) + head + bytes([POINTERS.index(call["argument"])])
         return bytes([_BY_NUMBER | _VALUE]) + head + call["argument"].to_bytes(8, "little")
+    patches, behind, text = write_memory(call)
+    return bytes([_BY_NUMBER | (_BEHIND if behind else 0) | patches << _PATCHES]) + head + text
+
+
+def write_memory(call: Call) -> tuple[int, bool, bytes]:
+    """(how many descriptors, whether there is something behind, the bytes that `read_memory` wants)"""
     parts = {at: bytes.fromhex(text).rstrip(b"\0")[:255] for at, text in call.get("memory", [])}
-    fds = [(at, KINDS.index(kind), place) for at, kind, place in call.get("fds", [])][:7]
-    how = _BY_NUMBER | (_BEHIND if PAYLOAD in parts else 0) | len(fds) << _PATCHES
+    fds = [(at, KINDS.index(kind), place & 7) for at, kind, place in call.get("fds", [])][:7]
     blocks = [parts.get(0, b""), *([parts[PAYLOAD]] if PAYLOAD in parts else [])]
     body = b"".join(bytes([len(block)]) + block for block in blocks)
     patches = b"".join(at.to_bytes(2, "little") + bytes([which | place << 4]) for at, which, place in fds)
-    return bytes([how]) + head + body + patches
+    return len(fds), PAYLOAD in parts, body + patches

@@ -15,7 +15,6 @@ from itertools import chain
 from fuzz.calls import read_call
 from fuzz.memory import Fence, arena
 from fuzz.taken import Taken
-
 from kvmvfio_emu import Kernel, uapi
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
 from kvmvfio_emu.strategies import Setting, beginning
@@ -112,7 +111,7 @@ def struct(data: Taken) -> None:
     memory = data.rest()
 
     def read(pointer: int, size: int) -> bytes | None:
-        return memory[pointer : pointer + size] if 0 <= pointer and pointer + size <= len(memory) else None
+        return memory[pointer : pointer + size] if pointer >= 0 and pointer + size <= len(memory) else None
 
     decoder = Decoder(
         read,

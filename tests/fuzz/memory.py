@@ -33,20 +33,20 @@ class Fence:
         self.before: Callable[[], None] = lambda: None
 
     @contextmanager
-    def around(self) -> Iterator[None]:
+    def around(self) -> Iterator[Fence]:
         """While it lasts."""
         with (
             mock.patch.object(usercopy, "process_vm_readv", self._guard(usercopy.process_vm_readv)),
             mock.patch.object(usercopy, "_process_vm_writev", self._guard(usercopy._process_vm_writev)),
             mock.patch.object(userpath, "process_vm_readv", self._guard(userpath.process_vm_readv)),
         ):
-            yield
+            yield self
 
     def _guard(self, call: Callable[..., int]) -> Callable[..., int]:
         def guarded(pid: int, local: Any, local_count: int, remote: Any, remote_count: int, flags: int) -> int:
             self.before()
             base = remote.base or 0
-            if not (ARENA <= base and base + remote.length <= ARENA + ARENA_SIZE):
+            if not (base >= ARENA and base + remote.length <= ARENA + ARENA_SIZE):
                 return -1
             return call(pid, local, local_count, remote, remote_count, flags)
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kvmvfio_emu.kernel.errors import KernelError
@@ -37,14 +38,18 @@ class Notification(NamedTuple):
 
 
 class Listener:
-    """The descriptor that the kernel tells us of trapped calls on."""
+    """The descriptor that the kernel tells us of trapped calls on.
 
-    def __init__(self, fd: int) -> None:
+    ``ioctl`` asks that kernel, as `fcntl.ioctl` does; a test can put one in its place.
+    """
+
+    def __init__(self, fd: int, ioctl: Callable[[int, int, bytearray | int], int] | None = None) -> None:
         self.fd = fd
+        self._ask = fcntl.ioctl if ioctl is None else ioctl
         self._response = bytearray(_RESPONSE.size)
         try:
             # The target's CPU is handed to us and back: half the cost of a call (Linux 6.6).
-            fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)
+            self._ask(fd, _SET_FLAGS, _SYNC_WAKE_UP)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOTTY):
                 raise
@@ -53,7 +58,7 @@ class Listener:
         """The next call; None when its thread was killed or interrupted meanwhile. Blocks if there is none."""
         raw = bytearray(_NOTIF.size)  # must be zero, or the kernel refuses
         try:
-            fcntl.ioctl(self.fd, _RECV, raw)
+            self._ask(self.fd, _RECV, raw)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
@@ -78,7 +83,7 @@ class Listener:
         flags = _ADDFD_SEND if answer else 0
         request = bytearray(_ADDFD.pack(identifier, flags, fd, 0, os.O_CLOEXEC if cloexec else 0))
         try:
-            return _ioctl(self.fd, _ADD, request)
+            return self._ioctl(_ADD, request)
         except OSError as error:
             # ESRCH: it was there, but a signal took it away before it had taken the descriptor.
             if error.errno not in (errno.ENOENT, errno.ESRCH):
@@ -88,7 +93,7 @@ class Listener:
     def is_waiting(self, identifier: int) -> bool:
         """Whether the caller still waits for an answer."""
         try:
-            _ioctl(self.fd, _ID_VALID, bytearray(struct.pack("<Q", identifier)))
+            self._ioctl(_ID_VALID, bytearray(struct.pack("<Q", identifier)))
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -98,22 +103,20 @@ class Listener:
     def _send(self, identifier: int, value: int, error: int, flags: int) -> bool:
         _RESPONSE.pack_into(self._response, 0, identifier, value, error, flags)
         try:
-            _ioctl(self.fd, _SEND, self._response)
+            self._ioctl(_SEND, self._response)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
             return False
         return True
 
-
-def _ioctl(fd: int, request: int, argument: bytearray) -> int:
-    """An ioctl that a signal of ours only delays: it ends the wait for a lock, and nothing was done."""
-    while True:
-        try:
-            result: int = fcntl.ioctl(fd, request, argument)
-            return result
-        except InterruptedError:
-            continue
+    def _ioctl(self, request: int, argument: bytearray) -> int:
+        """An ioctl that a signal of ours only delays: it ends the wait for a lock, and nothing was done."""
+        while True:
+            try:
+                return self._ask(self.fd, request, argument)
+            except InterruptedError:
+                continue
 
 
 def supported(seccomp: int) -> str | None:
