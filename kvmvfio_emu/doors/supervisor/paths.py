@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _AT_SYMLINK_NOFOLLOW = 0x100
 _O_PATH = 0o10000000
+#: Of fs/open.c; the same on all machines, though some flags have other places in it. open(2) overlooks all others.
+_VALID_OPEN_FLAGS = 0o37777703
+_HOW = struct.Struct("<QQQ")  # of openat2: flags, mode, resolve
+_MOST_HOW, _RESOLVE = 4096, 0x3F
 _CREATES = os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: What makes another file appear where one was, or where a link leads.
 _RENAMES = ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")
@@ -49,10 +53,10 @@ class PathCalls:
         self._descriptors = descriptors
         self._vfs = vfs
         self.handlers: dict[str, Callable[[TargetTask, Arguments], Reply]] = {
-            "open": lambda task, a: self._open(task, AT_FDCWD, a[0], a[1]),
+            "open": lambda task, a: self._open(task, AT_FDCWD, a[0], a[1] & _VALID_OPEN_FLAGS),
             "creat": lambda task, a: self._open(task, AT_FDCWD, a[0], os.O_CREAT | os.O_WRONLY | os.O_TRUNC),
-            "openat": lambda task, a: self._open(task, _signed(a[0]), a[1], a[2]),
-            "openat2": lambda task, a: self._open(task, _signed(a[0]), a[1], _how(task, a[2])),
+            "openat": lambda task, a: self._open(task, _signed(a[0]), a[1], a[2] & _VALID_OPEN_FLAGS),
+            "openat2": self._openat2,
             "stat": lambda task, a: self._stat(task, AT_FDCWD, a[0], a[1], follow=True),
             "lstat": lambda task, a: self._stat(task, AT_FDCWD, a[0], a[1], follow=False),
             "newfstatat": lambda task, a: self._stat(task, _signed(a[0]), a[1], a[2], follow=_follows(a[3])),
@@ -92,6 +96,18 @@ class PathCalls:
             error = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EACCES
             raise OSError(error, "the emulated sysfs is read-only")
         return NewFd(os.open(self._vfs.mirror(virtual), flags & ~_CREATES | os.O_CLOEXEC), cloexec)
+
+    def _openat2(self, task: TargetTask, arguments: Arguments) -> Reply:
+        """What is wrong with its ``struct open_how``, the real kernel finds before it looks at the path."""
+        dirfd, path, address, size = arguments[:4]
+        if not _HOW.size <= size <= _MOST_HOW:
+            return CONTINUE
+        how = task.mm.read(address, size)
+        flags, mode, resolve = _HOW.unpack_from(how)
+        unknown = flags & ~_VALID_OPEN_FLAGS or resolve & ~_RESOLVE or any(how[_HOW.size :])
+        if unknown or (mode and not flags & (os.O_CREAT | os.O_TMPFILE)):
+            return CONTINUE
+        return self._open(task, _signed(dirfd), path, flags)
 
     def _node(self, task: TargetTask, virtual: str, flags: int, *, cloexec: bool) -> Reply:
         """Open a device node of the emulated kernel's."""
@@ -166,7 +182,8 @@ class PathCalls:
                 return CONTINUE
             self._check_exists(virtual)
             target = os.readlink(self._vfs.mirror(virtual))
-        if _signed(size) <= 0:
+        size = _signed(size)
+        if size <= 0:
             raise OSError(errno.EINVAL, "a buffer of no size")
         data = os.fsencode(target)[:size]
         task.mm.write(buffer, data)
@@ -213,9 +230,3 @@ def _signed(value: int) -> int:
 
 def _follows(flags: int) -> bool:
     return not flags & _AT_SYMLINK_NOFOLLOW
-
-
-def _how(task: TargetTask, address: int) -> int:
-    """The flags of a ``struct open_how``."""
-    flags: int = struct.unpack("<Q", task.mm.read(address, 8))[0]
-    return flags
