@@ -6,6 +6,7 @@ comes in when a test asks for it. It keeps nothing outside of pytest's own objec
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests marked real_kvm on this machine's /dev/kvm, and skip others that use a kernel",
     )
+    group.addoption(
+        "--kvmvfio-examples",
+        default=os.environ.get("KVMVFIO_EMU_EXAMPLES"),
+        metavar="URL",
+        help="share Hypothesis's failing examples through this Redis: redis://HOST:PORT/DB, or unix://PATH. By default "
+        "what KVMVFIO_EMU_EXAMPLES says",
+    )
 
 
+@pytest.hookimpl(trylast=True)  # Hypothesis has loaded the profile that its own option names
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers; a wrong ``--kvmvfio-profile`` is told before any test runs."""
+    """The markers; a wrong option is told before any test runs."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     names = config.getoption("--kvmvfio-profile")
@@ -51,6 +60,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from kvmvfio_emu.testing.fixtures import judge_profiles
 
         judge_profiles(names, real=config.getoption("--kvmvfio-real"))
+    url = config.getoption("--kvmvfio-examples")
+    if url:
+        from kvmvfio_emu.testing.examples import Campaign
+
+        config.pluginmanager.register(Campaign(url), "kvmvfio-emu-examples")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
