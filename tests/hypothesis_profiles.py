@@ -10,6 +10,7 @@ settings.register_profile(
     max_examples=20_000,
     stateful_step_count=100,
     deadline=None,
+    derandomize=False,  # where CI is set, too
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -13,17 +13,19 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import settings
-from hypothesis.database import ExampleDatabase, MultiplexedDatabase
 
 try:
+    from hypothesis import settings
+    from hypothesis.database import ExampleDatabase, MultiplexedDatabase
     from hypothesis.extra.redis import RedisExampleDatabase
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
     from redis.retry import Retry
 except ImportError:
-    raise pytest.UsageError("--kvmvfio-examples needs the package redis: pip install kvmvfio-emu[campaign]") from None
+    raise pytest.UsageError(
+        "--kvmvfio-examples needs hypothesis and redis: pip install kvmvfio-emu[campaign]"
+    ) from None
 
 _T = TypeVar("_T")
 #: Seconds that a Redis has for an answer, and that one which had none is left alone.
