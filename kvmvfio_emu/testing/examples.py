@@ -16,7 +16,7 @@ import pytest
 
 try:
     from hypothesis import settings
-    from hypothesis.database import ExampleDatabase, MultiplexedDatabase
+    from hypothesis.database import ExampleDatabase, InMemoryExampleDatabase, MultiplexedDatabase
     from hypothesis.extra.redis import RedisExampleDatabase
     from redis import Redis
     from redis.backoff import NoBackoff
@@ -38,11 +38,13 @@ _KEY = "kvmvfio_examples"
 class SharedExamples(ExampleDatabase):
     """A `RedisExampleDatabase` that may come and go. Connects when it is first asked; ValueError for a wrong ``url``.
 
-    ``clock``: seconds, from anywhere.
+    Hypothesis deletes an example that does not fail (any more). One that only fails on another worker's kernel has to
+    stay, so that is done only for those in ``local``: what has failed here. ``clock``: seconds, from anywhere.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, local: ExampleDatabase, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self._local = local
         client = Redis.from_url(
             url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0)
         )
@@ -71,7 +73,8 @@ class SharedExamples(ExampleDatabase):
     def delete(self, key: bytes, value: bytes) -> None:
         """As `ExampleDatabase`. What is not deleted because the Redis is away is tried once more some time."""
         self._owed.pop((key, value), None)
-        self._ask(lambda: self._shared.delete(key, value))
+        if value in set(self._local.fetch(key)):
+            self._ask(lambda: self._shared.delete(key, value))
 
     def close(self) -> None:
         """The last attempt to send what is owed."""
@@ -101,26 +104,24 @@ class Campaign:
     """The plugin that the option adds: it puts the shared examples under every test, and tells of them at the end."""
 
     def __init__(self, url: str) -> None:
-        try:
-            self._examples = SharedExamples(url)
-        except ValueError as error:
-            raise pytest.UsageError(f"--kvmvfio-examples: {_without_secrets(url)}: {error}") from None
         self._before = settings.get_current_profile_name()
-        self._workers = 0
-        self._failed: list[str] = []
-        self._away = False
-        self._put_under(settings.get_profile(self._before))
-
-    def _put_under(self, chosen: settings) -> None:
+        chosen = settings.get_profile(self._before)
         if chosen.derandomize:
             raise pytest.UsageError(
                 f"--kvmvfio-examples: the Hypothesis profile {self._before!r} is derandomized and keeps no examples; "
                 "choose another one by --hypothesis-profile"
             )
-        local = chosen.database
+        local = chosen.database or InMemoryExampleDatabase()
+        try:
+            self._examples = SharedExamples(url, local)
+        except ValueError as error:
+            raise pytest.UsageError(f"--kvmvfio-examples: {_without_secrets(url)}: {error}") from None
+        self._workers = 0
+        self._failed: list[str] = []
+        self._away = False
         name = f"{self._before}, shared"
-        both = self._examples if local is None else MultiplexedDatabase(local, self._examples)
-        settings.register_profile(name, chosen, database=both)
+        # In this order, since the first one asks what the second one has, before that deletes it.
+        settings.register_profile(name, chosen, database=MultiplexedDatabase(self._examples, local))
         settings.load_profile(name)
 
     def pytest_report_header(self) -> str:

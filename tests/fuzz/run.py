@@ -1,14 +1,18 @@
 """Runs an entry under atheris: ``python tests/fuzz/run.py TARGET [SECONDS] [LIBFUZZER OPTION...]``.
 
-It starts from the kept inputs and from what the strategies draw, and goes on in build/fuzz/TARGET, where everything
-that reached something new stays; an input that fails is written to build/fuzz/TARGET-crash-*. ``python tests/fuzz/run.py
-TARGET keep`` then puts a small selection that reaches as much into the kept inputs, beside those that have a remark.
+Without arguments every target, ten minutes each. It starts from the kept inputs and from what the strategies draw, and
+goes on in build/fuzz/TARGET, where everything that reached something new stays; an input that fails is written to
+build/fuzz/TARGET-crash-*.
+
+``python tests/fuzz/run.py TARGET keep`` then puts a small selection that reaches as much into the kept inputs, beside
+those that have a remark.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -104,6 +108,10 @@ def _reached(module: ModuleType, data: bytes) -> set[tuple[str, int]]:
 
 def main() -> None:
     """The command."""
+    if not sys.argv[1:]:
+        for target in TARGETS:
+            subprocess.run([sys.executable, __file__, target], check=True)
+        return
     target, *rest = sys.argv[1:]
     if target not in TARGETS:
         sys.exit(f"no target {target!r}; known: {', '.join(TARGETS)}")

@@ -152,6 +152,23 @@ def test_other_requests_tell_what_a_descriptor_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "results"),
+    [
+        ("ioctl(5, 0xae80, 0) = 017\n", [15]),
+        ("ioctl(5, 0xae80, 0) = 08\n", []),
+        (f"ioctl(5, 0xae80, 0) = {'9' * 5000}\n", []),
+        (f"ioctl({'9' * 5000}, 0xae80, 0) = 0\n", []),
+        (f"ioctl(5, {'9' * 5000}, 0) = 0\n", []),
+        (f"ioctl(5, _IOC(_IOC_NONE, 0xae, 0x80, 0x{'f' * 5000}), 0) = 0\n", []),
+        (f"ioctl(5, 0xae80, {'9' * 5000}) = 0\n", [0]),
+        (f"{'9' * 5000} ioctl(5, 0xae80, 0) = 0\n", []),
+    ],
+)
+def test_numbers_as_c_writes_them_and_endless_ones(line: str, results: list[int]) -> None:
+    assert [call.result for call in Decoded("ioctl(5, 0x5401, 0) = 0\n" + line).calls] == results
+
+
+@pytest.mark.parametrize(
     "text", ["VFIO_DEVICE_GET_PCI_HOT_RESET_INFO or VFIO_IOMMU_GET_INFO or VFIO_IOMMU_SPAPR_TCE_GET_INFO", "0x3b70"]
 )
 def test_straces_alternatives_are_resolved(text: str) -> None:
