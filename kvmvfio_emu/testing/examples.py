@@ -106,16 +106,16 @@ class Campaign:
     def __init__(self, url: str) -> None:
         self._before = settings.get_current_profile_name()
         chosen = settings.get_profile(self._before)
-        if chosen.derandomize:
-            raise pytest.UsageError(
-                f"--kvmvfio-examples: the Hypothesis profile {self._before!r} is derandomized and keeps no examples; "
-                "choose another one by --hypothesis-profile"
-            )
         local = chosen.database or InMemoryExampleDatabase()
         try:
             self._examples = SharedExamples(url, local)
         except ValueError as error:
             raise pytest.UsageError(f"--kvmvfio-examples: {_without_secrets(url)}: {error}") from None
+        if chosen.derandomize:
+            raise pytest.UsageError(
+                f"--kvmvfio-examples: the Hypothesis profile {self._before!r} is derandomized and keeps no examples; "
+                "choose another one by --hypothesis-profile"
+            )
         self._workers = 0
         self._failed: list[str] = []
         self._away = False

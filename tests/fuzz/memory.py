@@ -19,8 +19,14 @@ from kvmvfio_emu.testing.player import ARENA, ARENA_SIZE, Arena
 
 @cache
 def arena() -> Arena:
-    """The only one of this process."""
+    """The only one of this process, until `release`."""
     return Arena()
+
+
+def release() -> None:
+    """Others may have one."""
+    arena().close()
+    arena.cache_clear()
 
 
 class Fence:

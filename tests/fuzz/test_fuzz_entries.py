@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import gc
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.memory import release
 from fuzz.run import TARGETS, kept
 from kvmvfio_emu.kernel.host import Host
 
 EXAMPLES = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arena() -> Iterator[None]:
+    yield
+    release()
 
 
 @pytest.fixture(params=TARGETS)

@@ -27,8 +27,14 @@ SECONDS = 60
 #: A profile that keeps examples, also where CI is set; phases of the second worker: only what it is given.
 PROFILES = """
     from hypothesis import HealthCheck, Phase, settings
+    from hypothesis.database import DirectoryBasedExampleDatabase
 
-    common = {"deadline": None, "derandomize": False, "suppress_health_check": list(HealthCheck)}
+    common = {
+        "deadline": None,
+        "derandomize": False,
+        "database": DirectoryBasedExampleDatabase(".hypothesis/examples"),
+        "suppress_health_check": list(HealthCheck),
+    }
     settings.register_profile("search", max_examples=2000, phases=[Phase.reuse, Phase.generate], **common)
     settings.register_profile("replay", phases=[Phase.reuse], **common)
     """
