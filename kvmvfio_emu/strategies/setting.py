@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from kvmvfio_emu import profiles, uapi
 from kvmvfio_emu.hw import boards
 from kvmvfio_emu.hw.board import Board
+from kvmvfio_emu.kernel.boot import DEFAULT_MACHINE
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup, offered
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.kernel.kvm.module import DEVICE_TYPES
@@ -14,12 +16,18 @@ from kvmvfio_emu.profiles import Profile
 
 
 class Setting:
-    """``profile`` and ``machine`` as for `Kernel`. Device types are those that the board's GIC allows."""
+    """``profile``, ``machine`` and ``gic`` as for `Kernel`. Device types are those that the board's GIC allows."""
 
-    def __init__(self, profile: str | Profile = profiles.DEFAULT, machine: str | Board | None = None) -> None:
+    def __init__(
+        self,
+        profile: str | Profile = profiles.DEFAULT,
+        machine: str | Board | None = None,
+        gic: int | None = None,
+    ) -> None:
         self.profile = profiles.load(profile) if isinstance(profile, str) else profile
-        machine = machine or self.profile.machine
-        self.board = boards.load(machine) if isinstance(machine, str) else machine
+        machine = machine or self.profile.machine or DEFAULT_MACHINE
+        board = boards.load(machine) if isinstance(machine, str) else machine
+        self.board = board if gic is None else replace(board, gic_version=gic)
 
     @cached_property
     def devices(self) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Sequences of calls as plain data, and what plays them: on a `Kernel`, or (run as a program) by system calls.
 
-As a program it reads a sequence a line from stdin and prints what came of it, under the supervisor or on the host's own
-kernel. So it is stand-alone: the standard library only, and nothing of the package.
+As a program it reads a sequence a line from stdin and prints what came of it, a line each and an empty one at the end,
+under the supervisor or on the host's own kernel. So it is stand-alone: the standard library only, and nothing of the
+package.
 
 A call names its file by kind and place among the open ones of that kind, as no two runs share descriptor numbers.
 An argument is bytes in the arena, memory at an address that all players have; descriptors are put in where it says so.
@@ -15,9 +16,11 @@ import json
 import mmap
 import os
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-ARENA, ARENA_SIZE = 0x6000_0000_0000, 16 * 4096
+ARENA, ARENA_SIZE, _PAGE = 0x6000_0000_0000, 16 * 4096, 4096
 _MAP_FIXED_NOREPLACE = 0x100000
 #: Descriptors that no file has.
 NOWHERE = {"minus": -1, "closed": 0x7FFF, "huge": 0x7FFFFFFF}
@@ -37,10 +40,11 @@ class Door(Protocol):
 
 
 class SystemCalls:
-    """The calls themselves."""
+    """The calls themselves. ``pause``: seconds in which a kernel that nobody supervises is done with what it defers."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float = 0.0) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._pause = pause
 
     def open(self, path: str) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -57,6 +61,8 @@ class SystemCalls:
     def settle(self) -> None:
         """What is under way is done before the next call that the kernel sees is answered."""
         os.stat("/dev/kvm")
+        if self._pause:
+            time.sleep(self._pause)
 
 
 class Arena:
@@ -93,17 +99,25 @@ class Player:
 
     def play(self, calls: list[Call]) -> list[Outcome]:
         """What each call came to, and at the end what the eventfds count."""
-        outcomes = [self._one(call) for call in calls]
-        self._door.settle()
-        outcomes += [self._answer(lambda fd=fd: os.eventfd_read(fd)) for fd in self._files.get("eventfd", [])]
-        for fds in self._files.values():
-            for fd in fds:
-                self._door.close(fd)
-        self._files.clear()
-        self._door.settle()
-        return outcomes
+        return list(self.steps(calls))
 
-    def _one(self, call: Call) -> Outcome:
+    def steps(self, calls: list[Call]) -> Iterator[Outcome]:
+        """The same, one after the other."""
+        try:
+            for call in calls:
+                yield self.one(call)
+            self._door.settle()
+            for fd in self._files.get("eventfd", []):
+                yield self._answer(lambda fd=fd: os.eventfd_read(fd))
+        finally:
+            for fds in self._files.values():
+                for fd in fds:
+                    self._door.close(fd)
+            self._files.clear()
+            self._door.settle()
+
+    def one(self, call: Call) -> Outcome:
+        """What one call comes to."""
         outcome: Outcome = getattr(self, f"_{call['do']}")(**{key: value for key, value in call.items() if key != "do"})
         return outcome
 
@@ -191,14 +205,19 @@ class Player:
                 self._files.setdefault(gives or "", []).append(int.from_bytes(written, "little", signed=True))
                 after = after[:fd_at] + b"\xfd\xfd\xfd\xfd" + after[fd_at + 4 :]
         # Words, since a descriptor beside what was written has another number in each player.
-        changed = [at for at in range(0, ARENA_SIZE, 4) if before[at : at + 4] != after[at : at + 4]]
+        pages = [at for at in range(0, ARENA_SIZE, _PAGE) if before[at : at + _PAGE] != after[at : at + _PAGE]]
+        words = [at for page in pages for at in range(page, page + _PAGE, 4)]
+        changed = [at for at in words if before[at : at + 4] != after[at : at + 4]]
         return [*outcome, [[at, after[at : at + 4].hex()] for at in changed]]
 
 
 def main() -> None:
-    player = Player(SystemCalls(), Arena())
+    """Argument: the pause of `SystemCalls`."""
+    player = Player(SystemCalls(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0), Arena())
     for line in sys.stdin:
-        print(json.dumps(player.play(json.loads(line))), flush=True)
+        for outcome in player.steps(json.loads(line)):
+            print(json.dumps(outcome), flush=True)
+        print(flush=True)
 
 
 if __name__ == "__main__":
