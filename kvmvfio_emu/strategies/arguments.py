@@ -13,7 +13,18 @@ from kvmvfio_emu.kernel.file import IoctlDecl
 from kvmvfio_emu.kernel.kvm.attributes import AttrGroup
 from kvmvfio_emu.kernel.kvm.device import KvmDevice
 from kvmvfio_emu.strategies import fields
-from kvmvfio_emu.strategies.fields import HOWS, PAYLOAD, How, bad_pointer, fd_kind, odd, page, place, small
+from kvmvfio_emu.strategies.fields import (
+    HOWS,
+    PAYLOAD,
+    How,
+    bad_pointer,
+    capability,
+    fd_kind,
+    odd,
+    page,
+    place,
+    small,
+)
 from kvmvfio_emu.strategies.setting import Setting
 from kvmvfio_emu.testing.player import ARENA, ARENA_SIZE, Call
 from kvmvfio_emu.view.offered import file_classes
@@ -43,7 +54,9 @@ def declared(setting: Setting | None = None) -> list[tuple[str, IoctlDecl]]:
 
 
 @st.composite
-def structs(draw: st.DrawFn, struct: str, how: How = "any", minsz: int | None = None) -> Memory:
+def structs(
+    draw: st.DrawFn, struct: str, how: How = "any", minsz: int | None = None, arch: str = "arm64"
+) -> Memory:
     """The ``memory`` and ``fds`` of a call whose argument is such a struct. ``minsz``: what must at least be there."""
     how = draw(st.sampled_from(HOWS)) if how == "any" else how
     size = uapi.sizeof(struct)
@@ -61,7 +74,7 @@ def structs(draw: st.DrawFn, struct: str, how: How = "any", minsz: int | None = 
             values = (
                 fields.own_size(size, size if minsz is None else minsz, right=right)
                 if fields.is_own_size(struct, name)
-                else fields.value(struct, name, right=right)
+                else fields.value(struct, name, right=right, arch=arch)
             )
             raw[offset : offset + length] = (draw(values) & (1 << 8 * length) - 1).to_bytes(length, "little")
         elif length and draw(st.booleans()):
@@ -80,6 +93,10 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl, how: How = "any", s
         call["gives"] = GIVES[decl.number]
     row = ioctl_row(kind, decl.number)
     struct = decl.struct or (row and row.struct)
+    if decl.number == uapi.KVM_CHECK_EXTENSION:
+        return call | {"argument": draw(capability if how == "valid" else capability | odd)}
+    if decl.number == uapi.KVM_CREATE_VCPU and how == "nearly":
+        return call | {"argument": draw(st.sampled_from([setting.most_vcpus, setting.most_vcpus - 1, 4095, 4096]))}
     if decl.value or struct is None:
         return call | {"argument": draw(st.sampled_from([0, 0, 0, 1, 3]) if how == "valid" else small | odd)}
     if how == "wild" and draw(st.booleans()):
@@ -90,7 +107,7 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl, how: How = "any", s
     if decl.number == uapi.VFIO_GROUP_SET_CONTAINER:
         kinds = ["container"] if how == "valid" else ["container"] * 4 + ["group", "eventfd", "closed"]
         return call | {"fds": [[0, draw(st.sampled_from(kinds)), draw(place)]]}
-    call |= draw(structs(struct, how, decl.minsz or uapi.sizeof(struct)))
+    call |= draw(structs(struct, how, decl.minsz or uapi.sizeof(struct), setting.profile.arch))
     return call | draw(_beside(struct, how, decl, call))
 
 
@@ -105,6 +122,13 @@ def _beside(draw: st.DrawFn, struct: str, how: How, decl: IoctlDecl, call: Call)
             first = bytearray.fromhex(call["memory"][0][1])
             first[0:4] = (uapi.sizeof(struct) + 8).to_bytes(4, "little")
             more["memory"] = [[0, first.hex()]]
+    if decl.number == uapi.KVM_ENABLE_CAP and draw(st.integers(0, 3)):
+        value = draw(st.sampled_from([0, 0, 1, 2, 3, 15, 24, 4096]) | odd)
+        more["memory"] = [*call["memory"], [uapi.ffi.offsetof(struct, "args"), value.to_bytes(8, "little").hex()]]
+    if decl.number == uapi.KVM_SET_GSI_ROUTING and how != "wild":
+        count = int.from_bytes(bytes.fromhex(call["memory"][0][1])[:4], "little")
+        entries = b"".join(draw(_route(how)) for _ in range(min(count, 3)))
+        more["memory"] = [*call["memory"], [uapi.sizeof(struct), entries.hex()]]
     if struct == "struct kvm_device_attr":
         # Nothing that could be the number of a descriptor, which differs between the players.
         more["memory"] = [*call["memory"], [PAYLOAD, draw(page | odd).to_bytes(8, "little").hex()]]
@@ -113,6 +137,24 @@ def _beside(draw: st.DrawFn, struct: str, how: How, decl: IoctlDecl, call: Call)
     if decl.number == uapi.KVM_CREATE_DEVICE:
         more |= {"gives": "device", "fd_at": uapi.ffi.offsetof(struct, "fd")}
     return more
+
+
+@st.composite
+def _route(draw: st.DrawFn, how: How) -> bytes:
+    """One entry of a routing table."""
+    kinds = [uapi.KVM_IRQ_ROUTING_IRQCHIP, uapi.KVM_IRQ_ROUTING_MSI]
+    kind = draw(st.sampled_from(kinds if how == "valid" else [*kinds, *kinds, 0, 3, 4, 5]))
+    flags = draw(st.sampled_from([0] if how == "valid" else [0] * 8 + [1, 2]))
+    pins = st.integers(0, 23) if how == "valid" else st.integers(0, 24) | odd
+    if kind == uapi.KVM_IRQ_ROUTING_IRQCHIP:
+        where = [draw(st.integers(0, 2 if how == "valid" else 3)), draw(pins)]
+    else:
+        where = [draw(fields.value("struct kvm_msi", name, right=False)) for name in ("address_lo", "data")]
+        where.insert(1, 0)
+    gsi = draw(st.integers(0, 23) if how == "valid" else small | st.sampled_from([4095, 4096]))
+    words = [gsi, kind, flags, 0, *where]
+    raw = b"".join((word & 0xFFFFFFFF).to_bytes(4, "little") for word in words)
+    return raw.ljust(uapi.sizeof("struct kvm_irq_routing_entry"), b"\0")
 
 
 # ---- attributes ------------------------------------------------------------------------------------------------------

@@ -40,6 +40,23 @@ def _irq_set(data: list[int]) -> st.SearchStrategy[int]:
     return st.builds(lambda data, action: data | action << 3, st.sampled_from(data), st.sampled_from([1, 2, 4]))
 
 
+#: Numbers of capabilities, and some that are none.
+capability = st.sampled_from(
+    [*sorted({v for k, v in vars(uapi).items() if k.startswith("KVM_CAP_") and isinstance(v, int) and v < 256}), 255]
+)
+_SWITCHES = (
+    "HALT_POLL",
+    "MANUAL_DIRTY_LOG_PROTECT2",
+    "SPLIT_IRQCHIP",
+    "MAX_VCPU_ID",
+    "X2APIC_API",
+    "X86_DISABLE_EXITS",
+    "EXCEPTION_PAYLOAD",
+    "DISABLE_QUIRKS2",
+    "EXIT_HYPERCALL",
+)
+#: Where guest physical addresses end, on some machines.
+_far = st.sampled_from([(1 << 40) - 0x1000, 1 << 40, (1 << 52) - 0x1000, 1 << 52])
 _IDS = ("id", "ioas_id", "dst_ioas_id", "src_ioas_id", "pt_id", "out_ioas_id")
 _RESERVED = ("__reserved", "reserved", "pad")
 #: What a field's name says of its value, by struct and field or by field alone: sometimes wrong.
@@ -48,17 +65,22 @@ LIKELY: dict[str, st.SearchStrategy[int]] = {
     "vaddr": pointer,
     "userspace_addr": pointer,
     "dirty_bitmap": pointer,
-    "guest_phys_addr": page,
-    "memory_size": st.sampled_from([0x1000, 0x2000, 0x4000, 0]),
+    "guest_phys_addr": page | page | _far,
+    "memory_size": st.sampled_from([0x1000, 0x2000, 0x4000, 0x40000, 0x48000, 0]),
     "iova": page,
     "size": st.sampled_from([0x1000, 0x1000, 0x2000, 0x4000, 0x800, 0]),
     "group": st.sampled_from(_GROUPS),
     "attr": st.integers(0, 4) | st.sampled_from([0x100, 0x200, 0x400, 0xC00, 0x1_0000_0100, 1 << 32]),
     "type": st.sampled_from(_TYPES) | small,
     "flags": st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 8]) | odd,
-    "slot": st.integers(0, 3),
+    "slot": st.integers(0, 3) | st.sampled_from([508, 509, 32763, 32764, 0x10000]),
+    "first_page": st.sampled_from([0, 0, 64, 1, 128]) | odd,
+    "num_pages": st.sampled_from([1, 2, 8, 64, 72, 0]) | odd,
     "gsi": st.integers(0, 3) | small | odd,
     "kvm_create_device.flags": st.integers(0, 1),
+    "kvm_enable_cap.cap": capability,
+    "kvm_msi.address_lo": st.sampled_from([0xFEE00000, 0xFEE01000, 0xFEEFF000, 0xFEE0000C]) | small,
+    "kvm_msi.data": st.sampled_from([0x20, 0x8020, 0xC020, 0x400, 0x500, 0x620, 0x720, 0x120]) | small,
     "kvm_irq_level.irq": _irq_level([1, 1, 0, 2]) | odd,
     "kvm_irq_level.level": st.integers(0, 1),
     "kvm_vcpu_init.target": st.sampled_from([0, 5]),
@@ -83,13 +105,18 @@ RIGHT: dict[str, st.SearchStrategy[int]] = LIKELY | {
     "user_va": _memory,
     "userspace_addr": _memory,
     "dirty_bitmap": good_pointer,
-    "memory_size": st.sampled_from([0x1000, 0x2000]),
+    "memory_size": st.sampled_from([0x1000, 0x2000, 0x40000]),
     "size": st.sampled_from([0x1000, 0x2000]),
     "length": st.sampled_from([0x1000, 0x2000]),
     "type": st.sampled_from(_TYPES),
     "group": st.sampled_from(_GROUPS[:-1]),
     "flags": st.just(0),
     "gsi": st.integers(0, 20),
+    "guest_phys_addr": page,
+    "slot": st.integers(0, 3),
+    "first_page": st.just(0),
+    "num_pages": st.sampled_from([1, 2, 64]),
+    "kvm_enable_cap.cap": st.sampled_from([int(getattr(uapi, f"KVM_CAP_{name}")) for name in _SWITCHES]),
     "kvm_irq_level.irq": _irq_level([1]),
     "vfio_irq_set.flags": _irq_set([1, 2]) | st.just(4 | 4 << 3),
     "vfio_irq_set.count": st.just(1),
@@ -99,6 +126,8 @@ RIGHT: dict[str, st.SearchStrategy[int]] = LIKELY | {
     "index": st.just(0),
     "len": st.sampled_from([1, 2, 4, 8]),
 }
+#: Architecture -> what is otherwise there.
+_OTHER: dict[str, dict[str, st.SearchStrategy[int]]] = {"x86_64": {"kvm_irq_level.irq": st.integers(0, 24)}}
 _DEFAULT = {"right": st.integers(0, 3), "likely": small | odd}
 
 
@@ -131,9 +160,9 @@ def is_own_size(struct: str, name: str) -> bool:
     return name == "argsz" or (name == "size" and struct.startswith("struct iommu_"))
 
 
-def value(struct: str, name: str, *, right: bool) -> st.SearchStrategy[int]:
+def value(struct: str, name: str, *, right: bool, arch: str = "arm64") -> st.SearchStrategy[int]:
     """Values for a field: accepted ones, or what it may well hold."""
-    table = RIGHT if right else LIKELY
+    table = (RIGHT if right else LIKELY) | _OTHER.get(arch, {})
     found = table.get(f"{struct.removeprefix('struct ')}.{name}", table.get(name))
     return found if found is not None else _DEFAULT["right" if right else "likely"]
 

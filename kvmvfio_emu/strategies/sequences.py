@@ -61,12 +61,16 @@ def _made(kind: str, number: int, gives: str | None = None, **more: Any) -> Call
     return call | {"gives": gives} if gives else call
 
 
-def beginning(setting: Setting, kinds: frozenset[str] | None = None) -> list[Call]:
-    """What most calls need to get anywhere: a VM with its devices, and a VFIO device; as far as ``kinds`` go."""
+def beginning(setting: Setting, kinds: frozenset[str] | None = None, irqchip: str = "all") -> list[Call]:
+    """What most calls need to get anywhere: a VM with its devices, and a VFIO device; as far as ``kinds`` go.
+
+    ``irqchip``: which interrupt controllers an x86 VM has in the kernel, "all", "split" or "none".
+    """
     wanted = frozenset(uapi.KINDS) if kinds is None else kinds
     found: list[Call] = [
         _open("/dev/kvm", "kvm"),
         _made("kvm", uapi.KVM_CREATE_VM, "vm"),
+        *(_irqchip(irqchip) if setting.profile.arch == "x86_64" else []),
         {"do": "eventfd", "count": 0},
         {"do": "eventfd", "count": 0},
     ]
@@ -80,6 +84,15 @@ def beginning(setting: Setting, kinds: frozenset[str] | None = None) -> list[Cal
         found.append(_made("vm", uapi.KVM_CREATE_DEVICE, "device", argument=None, memory=[[0, packed.hex()]], fd_at=4))
     vgic = setting.place(_VGIC_V2)
     return found if vgic is None else found + _vgic(vgic)
+
+
+def _irqchip(which: str) -> list[Call]:
+    if which == "all":
+        return [_made("vm", uapi.KVM_CREATE_IRQCHIP)]
+    packed = uapi.pack("struct kvm_enable_cap", cap=uapi.KVM_CAP_SPLIT_IRQCHIP)
+    pins = [uapi.ffi.offsetof("struct kvm_enable_cap", "args"), (24).to_bytes(8, "little").hex()]
+    split = _made("vm", uapi.KVM_ENABLE_CAP, argument=None, memory=[[0, packed.hex()], pins])
+    return [split] if which == "split" else []
 
 
 def _vfio(setting: Setting) -> list[Call]:
@@ -119,9 +132,12 @@ def sequences(
 
     Mostly the whole `beginning` comes first; ``min_size`` and ``max_size`` count what follows it.
     """
-    start = beginning(setting or Setting(), kinds)
+    known = setting or Setting()
+    chips = ["all", "all", "split", "none"] if known.profile.arch == "x86_64" else ["all"]
+    starts = [beginning(known, kinds, irqchip) for irqchip in chips]
     return st.builds(
-        lambda length, more: start[:length] + more,
-        st.sampled_from([len(start)] * 8 + [*range(len(start))]),
+        lambda start, cut, more: start[: len(start) - cut] + more,
+        st.sampled_from(starts),
+        st.sampled_from([0] * 8 + [*range(1, len(starts[0]) + 1)]),
         st.lists(calls(setting, kinds, every_kernel=every_kernel), min_size=min_size, max_size=max_size),
     )

@@ -34,6 +34,11 @@ class Setting:
         """Device name -> IOMMU group."""
         return {device.name: device.group for device in self.board.devices}
 
+    @property
+    def most_vcpus(self) -> int:
+        """What KVM_CAP_MAX_VCPUS says, or what there can be without it."""
+        return self.profile.capability("KVM_CAP_MAX_VCPUS") or 8
+
     @cached_property
     def types(self) -> list[type[KvmDevice]]:
         """The kinds of KVM devices that can be created, in the order in which a sequence creates them."""

@@ -92,7 +92,7 @@ class VcpuFile(File):
     @ioctl(uapi.KVM_GET_MP_STATE, "struct kvm_mp_state", when="KVM_CAP_MP_STATE")
     def get_mp_state(self, state: Any) -> int:
         """Whether it runs: KVM_MP_STATE_*. Also before KVM_ARM_VCPU_INIT."""
-        state.mp_state = self.vcpu.mp_state
+        state.mp_state = self.vcpu.vm.arch.mp_state(self.vcpu)
         return 0
 
     @ioctl(uapi.KVM_SET_MP_STATE, "struct kvm_mp_state", when="KVM_CAP_MP_STATE")

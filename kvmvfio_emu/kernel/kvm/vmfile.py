@@ -111,6 +111,7 @@ class VmFile(File):
                 vgic.remove_vcpu(vcpu)
             raise
         self.vm.vcpus.append(vcpu)
+        self.vm.arch.vcpu_created(vcpu)
         return fd
 
     @ioctl(uapi.KVM_SET_USER_MEMORY_REGION, "struct kvm_userspace_memory_region")

@@ -55,6 +55,13 @@ class Arch(ABC):
     def set_mp_state(self, vcpu: Vcpu, state: int) -> None:
         """KVM_SET_MP_STATE. EINVAL a state that this architecture has not."""
 
+    def mp_state(self, vcpu: Vcpu) -> int:
+        """KVM_GET_MP_STATE."""
+        return vcpu.mp_state
+
+    def vcpu_created(self, vcpu: Vcpu) -> None:
+        """A vCPU has its descriptor; models kvm_arch_vcpu_postcreate."""
+
     # -- interrupts -------------------------------------------------------------------------------------------
 
     @property

@@ -9,6 +9,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.arch.base import Arch
 from kvmvfio_emu.kernel.kvm.arch.x86_irqchip import IOAPIC_PINS, Irqchip
+from kvmvfio_emu.kernel.kvm.arch.x86_lapic import Lapic, Lapics
 from kvmvfio_emu.kernel.kvm.routing import MAX_ROUTES, Message, Pin, Target
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _PHYS_BITS = 52
 _PIC_PINS = 8
 _IOAPIC = 2
+_IDS_32, _NO_QUIRK = 1 << 0, 1 << 1  #: of KVM_CAP_X2APIC_API
 _ENABLE_SUPPRESS_EOI_BROADCAST = 1 << 2  #: of KVM_CAP_X2APIC_API; younger than the project's headers
 #: What KVM_ENABLE_CAP takes besides what all architectures have; with those of `_MASKED` only bits of their own answer.
 _SWITCHES = (
@@ -66,8 +68,8 @@ class X86Arch(Arch):
         super().__init__(vm)
         self.mode: Literal["", "all", "split"] = ""
         self.irqchip = Irqchip()
-        self.enabled: dict[int, int] = {}  #: capability -> the argument that it was enabled with
-        self._ids = self.capability(vm.kvm, uapi.KVM_CAP_MAX_VCPU_ID, vm)
+        self.lapics = Lapics(smm=bool(self.capability(vm.kvm, uapi.KVM_CAP_X86_SMM, vm)))
+        self._ids = 0  #: vCPU ids are below it, once that has been said or a vCPU was asked for (kvm_arch.max_vcpu_ids)
 
     @classmethod
     def phys_bits(cls, kvm: Kvm, machine_type: int) -> int:
@@ -87,15 +89,34 @@ class X86Arch(Arch):
 
     def check_new_vcpu(self, number: int) -> None:
         """EINVAL beyond the highest id, which KVM_CAP_MAX_VCPU_ID can lower, or no more vCPUs."""
-        most = self.vm.kvm.max_vcpus
-        if number >= self._ids or len(self.vm.vcpus) >= most:
-            raise KernelError(errno.EINVAL, f"vCPU id {number}: below {self._ids}, and there can be {most}")
+        most, highest = self.vm.kvm.max_vcpus, self._highest
+        if number >= highest or len(self.vm.vcpus) >= most:
+            raise KernelError(errno.EINVAL, f"vCPU id {number}: below {highest}, and there can be {most}")
+        self._ids = self._ids or highest
+        if number >= self._ids:
+            raise KernelError(errno.EINVAL, f"vCPU id {number} is not below {self._ids}, as was said")
+        if self.mode:
+            self.lapics.recalculate()
+
+    @property
+    def _highest(self) -> int:
+        return self.capability(self.vm.kvm, uapi.KVM_CAP_MAX_VCPU_ID, None)
 
     def set_mp_state(self, vcpu: Vcpu, state: int) -> None:
         """Only RUNNABLE without an in-kernel local APIC."""
         if state not in (_WITH_APIC if self.mode else _WITHOUT_APIC):
             raise KernelError(errno.EINVAL, f"MP state {state}, with interrupt controllers {self.mode or 'none'!r}")
-        vcpu.mp_state = state
+        if self.mode:
+            self.lapics.of[vcpu].set_mp_state(state)
+
+    def mp_state(self, vcpu: Vcpu) -> int:
+        """After the local APIC's INIT and SIPI were taken."""
+        return self.lapics.mp_state(vcpu) if self.mode else vcpu.mp_state
+
+    def vcpu_created(self, vcpu: Vcpu) -> None:
+        """It gets a local APIC; with one, all but the first wait to be started."""
+        if self.mode:
+            self.lapics.of[vcpu] = Lapic(vcpu)
 
     # -- interrupts -------------------------------------------------------------------------------------------
 
@@ -137,21 +158,17 @@ class X86Arch(Arch):
     def drive(self, target: Target, level: bool) -> int:
         """PIC, I/O APIC; a message only when its line rises."""
         if isinstance(target, Message):
-            return self._deliver() if level else -1
+            return self.lapics.deliver(target) if level else -1
         if target.chip == _IOAPIC:
             return self.irqchip.ioapic.set(target.pin, level)
         return self.irqchip.pics.set(target.chip, target.pin, level)
 
     def send_message(self, message: Message) -> int:
         """EPERM when there is nobody to take it."""
-        result = self._deliver()
+        result = self.lapics.deliver(message)
         if result < 0:
             raise KernelError(errno.EPERM, "no local APIC takes the message")
         return result
-
-    def _deliver(self) -> int:
-        # Local APICs are switched off after reset: they swallow what is sent to them.
-        return 0 if self.vm.vcpus else -1
 
     # -- capabilities -----------------------------------------------------------------------------------------
 
@@ -172,11 +189,11 @@ class X86Arch(Arch):
             self._limit_ids(argument)
         elif name is None or (name in _MASKED and argument & ~self.capability(self.vm.kvm, cap.cap, None)):
             raise KernelError(errno.EINVAL, f"capability {cap.cap} cannot be enabled with {argument:#x}")
-        self.enabled[cap.cap] = argument
+        elif cap.cap == uapi.KVM_CAP_X2APIC_API:
+            self.lapics.ids_32 |= bool(argument & _IDS_32)
+            self.lapics.no_quirk |= bool(argument & _NO_QUIRK)
 
     def _limit_ids(self, ids: int) -> None:
-        most = self.capability(self.vm.kvm, uapi.KVM_CAP_MAX_VCPU_ID, None)
-        before = self.enabled.get(uapi.KVM_CAP_MAX_VCPU_ID)
-        if ids > most or self.vm.vcpus or before not in (None, ids):
+        if ids > self._highest or self._ids not in (0, ids):
             raise KernelError(errno.EINVAL, f"the highest vCPU id cannot be set to {ids}")
-        self._ids = ids or most
+        self._ids = ids
