@@ -13,7 +13,7 @@ from importlib import import_module
 from kvmvfio_emu import __version__
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 
-COMMANDS = ("demo", "run", "ctl", "ls", "conform", "decode", "explain", "report", "tcp-rr")
+COMMANDS = ("demo", "run", "ctl", "ls", "conform", "decode", "explain", "report", "tcp-rr", "fuzz")
 
 
 def parser(commands: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -20,19 +20,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kvmvfio_emu import Kernel, profiles
+from kvmvfio_emu import Kernel, profiles, uapi
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.profiles import Profile
 from kvmvfio_emu.testing import player, real
-from kvmvfio_emu.testing.player import Arena, Call, Outcome, Player
+from kvmvfio_emu.testing.player import ARENA, ARENA_SIZE, Arena, Call, Outcome, Player
 
 #: Seconds for one sequence, after which its program is given up.
 SECONDS = 30.0
-#: The last outcome of a program that did not get to the end: ["died", "SIGSEGV"], ["hung", "30 s"].
-ENDED = ("died", "hung")
+#: The last outcome of a target that did not get to the end: ["died", "SIGSEGV"], ["hung", "30 s"], ["raised", "..."].
+ENDED = ("died", "hung", "raised")
 #: The host's kernel injects interrupts and ends irqfds from threads of its own; nobody tells when they are done.
 _PAUSE = 0.0005
+_REGION = "struct kvm_userspace_memory_region"
+_REGIONS = (uapi.KVM_SET_USER_MEMORY_REGION, uapi.KVM_SET_USER_MEMORY_REGION2)
+#: Bytes of a memory slot that we dare to set up; more than the other every kernel refuses.
+_LARGEST, _LARGEST_THERE_IS = 1 << 30, 1 << 43
 _ADDRESS_SPACE, _DESCRIPTORS = 4 << 30, 256
+
+
+def dangerous(call: Call) -> str | None:
+    """Why a call must not be made on a real kernel, which is somebody's own; None when it may."""
+    if call["do"] != "ioctl":
+        return None
+    if call["number"] == uapi.KVM_RUN:
+        return "KVM_RUN would run whatever lies in memory, and may never end"
+    if call["number"] in _REGIONS:
+        memory, argument = bytearray(ARENA_SIZE), call.get("argument")
+        start = 0 if argument is None else argument - ARENA
+        for offset, data in call.get("memory", []):
+            memory[offset : offset + len(data) // 2] = bytes.fromhex(data)
+        region = bytes(memory[start : start + uapi.sizeof(_REGION)]) if 0 <= start < ARENA_SIZE else b""
+        size = uapi.view(_REGION, region).memory_size if len(region) == uapi.sizeof(_REGION) else 0
+        if _LARGEST < size <= _LARGEST_THERE_IS:
+            return f"a memory slot of {size:#x} bytes makes the kernel allocate tables of that size"
+    return None
 
 
 @dataclass
@@ -104,19 +126,23 @@ class InProcess:
         self._arena = arena or self._own
 
     def play(self, calls: list[Call]) -> Played:
-        """As `Target`. AssertionError when the kernel's state contradicts itself afterwards, or files stay open."""
+        """As `Target`. Whatever our kernel raises that is no errno, and a state that contradicts itself, is told as an
+        outcome."""
         assert self._arena is not None, "the target is closed"
         played = Played([])
         with self._boot() as kernel:
             door = _InProcessDoor(kernel)
-            for place, outcome in enumerate(Player(door, self._arena).steps(calls)):
-                played.outcomes.append(outcome)
-                if door.reason is not None:
-                    played.reasons[place] = door.reason
-                    door.reason = None
-            kernel.check()
-            left = kernel.open_files()
-            assert left == [], f"still open: {left}"
+            try:
+                for place, outcome in enumerate(Player(door, self._arena).steps(calls)):
+                    played.outcomes.append(outcome)
+                    if door.reason is not None:
+                        played.reasons[place] = door.reason
+                        door.reason = None
+                kernel.check()
+                left = kernel.open_files()
+                assert left == [], f"still open: {left}"
+            except Exception as error:
+                played.outcomes.append(["raised", f"{type(error).__name__}: {error}"])
         return played
 
     def close(self) -> None:
