@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import random
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +112,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_data(head, seed, campaign, found, text, saved)))
     else:
         _print(head, seed, campaign, found, text, saved)
-    return 1 if found is not None else 0
+    if campaign.trouble:
+        print(f"kvmvfio-emu: {campaign.trouble}", file=sys.stderr)
+    return 1 if found is not None else 2 if campaign.trouble else 0
 
 
 def _chosen(arguments: argparse.Namespace) -> tuple[Head, Sequence[Call] | None]:
@@ -124,8 +128,6 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Head, Sequence[Call] | None]
         head, calls = read(arguments.replay)
     else:
         targets = tuple(arguments.targets.split(","))
-        import platform
-
         default = real.STANDS_FOR.get(platform.machine(), profiles.DEFAULT) if "host" in targets else profiles.DEFAULT
         gic = int(arguments.gic[1:]) if arguments.gic else None
         head = Head(targets, arguments.profile or default, arguments.machine, gic)
@@ -188,7 +190,7 @@ def _known(campaign: Campaign) -> list[tuple[Known, int]]:
 def _print(head: Head, seed: int, campaign: Campaign, found: Found | None, text: str, saved: Path | None) -> None:
     where = f"{' and '.join(head.targets)}, profile {head.profile}"
     if found is None:
-        print(f"No unexplained difference: {where}" + ("" if saved else f", seed {seed}"))
+        print(f"{'Ended early' if campaign.trouble else 'No unexplained difference'}: {where}{'' if saved else f', seed {seed}'}")
     else:
         print(f"{where} differ in the last of these calls:\n{text}")
         print(f"Play it again: kvmvfio-emu fuzz --replay {saved}")

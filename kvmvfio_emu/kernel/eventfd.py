@@ -64,7 +64,8 @@ class EventFd:
         return self.readable
 
     def remove_waiter(self, waiter: Waiter) -> None:
-        """Wait no more."""
+        """Wait no more, and take the counter; models eventfd_ctx_remove_wait_queue."""
+        self.drain()
         self.waiters.remove(waiter)
         if not self.waiters:
             self._table.host.poller.unregister(self.fd)

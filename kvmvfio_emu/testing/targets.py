@@ -126,11 +126,15 @@ class InProcess:
         self._arena = arena or self._own
 
     def play(self, calls: list[Call]) -> Played:
-        """As `Target`. Whatever our kernel raises that is no errno, and a state that contradicts itself, is told as an
-        outcome."""
+        """As `Target`; KvmVfioEmuError when none can be booted now. Whatever our kernel raises that is no errno, and a
+        state that contradicts itself, is told as an outcome."""
         assert self._arena is not None, "the target is closed"
         played = Played([])
-        with self._boot() as kernel:
+        try:
+            booted = self._boot()
+        except OSError as error:
+            raise KvmVfioEmuError(f"no kernel can be booted now: {error}") from error
+        with booted as kernel:
             door = _InProcessDoor(kernel)
             try:
                 for place, outcome in enumerate(Player(door, self._arena).steps(calls)):
@@ -172,7 +176,10 @@ class Program:
         if self._process is None:
             self._unread = b""
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, start_new_session=True)
+            try:
+                self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, start_new_session=True)
+            except OSError as error:
+                raise KvmVfioEmuError(f"the player cannot be started: {error}") from error
             self.bound(self._process.pid)
         return self._process
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.errors import Flaky
 
+from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.strategies import sequences
 from kvmvfio_emu.strategies.setting import Setting
 from kvmvfio_emu.testing.fuzz.compare import Comparison, Difference, compare
@@ -35,6 +36,10 @@ class _Differs(Exception):
 
 class _EnoughError(BaseException):
     """Ends a batch at once; nobody catches it on the way."""
+
+
+class _TroubleError(BaseException):
+    """So does this: a target cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,13 @@ class Campaign:
     #: Differences that were not there again.
     unsteady: int = 0
     interrupted: bool = False
+    trouble: str = ""
     _small: Found | None = None
     _found_at: float | None = None
 
     def run(self) -> Found | None:
-        """Search. Ctrl-C ends it, too; what was reached so far is kept. KvmVfioEmuError: a target cannot go on."""
+        """Search. Ctrl-C ends it, too, and a target that cannot go on: `interrupted`, `trouble`. What was reached so far is
+        kept."""
         begun, batch, found = self.clock(), 0, None
         try:
             while found is None and not self._over(begun):
@@ -80,6 +87,8 @@ class Campaign:
                 found = self.shorten(found.calls)
         except KeyboardInterrupt:
             self.interrupted, found = True, self._small
+        except (KvmVfioEmuError, _TroubleError) as error:
+            self.trouble, found = str(error), self._small
         self.reached.seconds = self.clock() - begun
         return found
 
@@ -117,7 +126,10 @@ class Campaign:
         if self.clock() - self._found_at >= _SHRINKING if self._found_at is not None else self._over(begun):
             raise _EnoughError
         calls = [call for call in calls if dangerous(call) is None]
-        found = self.steady(calls, count=not shrinking)
+        try:
+            found = self.steady(calls, count=not shrinking)
+        except KvmVfioEmuError as error:
+            raise _TroubleError(str(error)) from error
         if found is not None:
             self._found_at = self.clock() if self._found_at is None else self._found_at
             if self._small is None or _size(found.calls) <= _size(self._small.calls):
