@@ -108,11 +108,11 @@ def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl, how: How = "any", s
         kinds = ["container"] if how == "valid" else ["container"] * 4 + ["group", "eventfd", "closed"]
         return call | {"fds": [[0, draw(st.sampled_from(kinds)), draw(place)]]}
     call |= draw(structs(struct, how, decl.minsz or uapi.sizeof(struct), setting.profile.arch))
-    return call | draw(_beside(struct, how, decl, call))
+    return call | draw(_beside(struct, how, decl, call, setting))
 
 
 @st.composite
-def _beside(draw: st.DrawFn, struct: str, how: How, decl: IoctlDecl, call: Call) -> Call:
+def _beside(draw: st.DrawFn, struct: str, how: How, decl: IoctlDecl, call: Call, setting: Setting) -> Call:
     """What follows a struct, or what it points at."""
     more: Call = {}
     if decl.number == uapi.VFIO_DEVICE_SET_IRQS:
@@ -132,11 +132,19 @@ def _beside(draw: st.DrawFn, struct: str, how: How, decl: IoctlDecl, call: Call)
     if struct == "struct kvm_device_attr":
         # Nothing that could be the number of a descriptor, which differs between the players.
         more["memory"] = [*call["memory"], [PAYLOAD, draw(page | odd).to_bytes(8, "little").hex()]]
-        if draw(st.booleans()):
+        if _takes_fd(call, setting) and draw(st.booleans()):
             more["fds"] = [*call["fds"], [PAYLOAD, draw(fd_kind), draw(place)]]
     if decl.number == uapi.KVM_CREATE_DEVICE:
         more |= {"gives": "device", "fd_at": uapi.ffi.offsetof(struct, "fd")}
     return more
+
+
+def _takes_fd(call: Call, setting: Setting) -> bool:
+    """Whether an attribute's payload is a descriptor: elsewhere one would be taken for the number that it is."""
+    on, place_ = call["on"]
+    group = int.from_bytes(bytes.fromhex(call["memory"][0][1])[4:8], "little")
+    mine = setting.types and setting.types[place_ % len(setting.types)].type_name == "KVM_DEV_TYPE_VFIO"
+    return bool(on == "device" and mine and group == uapi.KVM_DEV_VFIO_GROUP)
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -205,4 +206,156 @@ def test_capability_that_depends_on_the_controllers(x86: Client) -> None:
     def ask(fd: int) -> int:
         return int(x86.ioctl(fd, uapi.KVM_CHECK_EXTENSION, uapi.KVM_CAP_X2APIC_API))
 
-    assert [ask(fd) for fd in (x86.kvm, x86.vm(), machine(x86))] == [15, 11, 15]
+    split = x86.vm()
+    enable(x86, split, uapi.KVM_CAP_SPLIT_IRQCHIP, 24)
+    assert [ask(fd) for fd in (x86.kvm, x86.vm(), machine(x86), split)] == [15, 11, 11, 15]
+
+
+# -- what `kvmvfio-emu fuzz --targets emu,host` found ----------------------------------------------------------------
+
+
+def state(client: Client, vcpu: int) -> int:
+    return int(client.call(vcpu, uapi.KVM_GET_MP_STATE, "kvm_mp_state").mp_state)
+
+
+def test_vcpus_behind_local_apics_wait_to_be_started_but_the_first(x86: Client) -> None:
+    vm, bare = machine(x86), x86.vm()
+    assert [state(x86, x86.vcpu(vm, number)) for number in (3, 0)] == [uapi.KVM_MP_STATE_UNINITIALIZED, 0]
+    assert state(x86, x86.vcpu(bare, 3)) == uapi.KVM_MP_STATE_RUNNABLE
+
+
+def test_a_sipi_is_taken_when_the_state_is_asked_for(x86: Client) -> None:
+    vcpu = x86.vcpu(machine(x86), 1)
+    for given, then in (
+        (uapi.KVM_MP_STATE_SIPI_RECEIVED, uapi.KVM_MP_STATE_RUNNABLE),
+        (uapi.KVM_MP_STATE_INIT_RECEIVED, uapi.KVM_MP_STATE_INIT_RECEIVED),
+        (uapi.KVM_MP_STATE_HALTED, uapi.KVM_MP_STATE_HALTED),
+    ):
+        x86.call(vcpu, uapi.KVM_SET_MP_STATE, "kvm_mp_state", mp_state=given)
+        assert state(x86, vcpu) == then
+
+
+NMI, INIT, SIPI, WAKE, LOWEST = 4 << 8, 5 << 8, 6 << 8, 3 << 8, 1 << 8
+
+
+def send(client: Client, vm: int, data: int, to: int = 0, more: int = 0) -> int:
+    packed = uapi.pack("struct kvm_msi", address_lo=0xFEE00000 | to << 12 | more, data=data)
+    return int(client.ioctl(vm, uapi.KVM_SIGNAL_MSI, packed))
+
+
+def test_messages_find_those_that_were_there_at_the_last_reset(x86: Client) -> None:
+    vm = machine(x86)
+    x86.vcpu(vm, 0)
+    assert send(x86, vm, NMI) == 0  # the table was made before that vCPU counted
+    x86.refused("EEXIST", x86.vcpu, vm, 0)
+    assert send(x86, vm, NMI) == 1
+    x86.vcpu(vm, 2)
+    assert [send(x86, vm, NMI, to) for to in (0, 1, 2)] == [1, 0, 0]
+    assert [send(x86, vm, data) for data in (0x20, LOWEST, 0x200)] == [0, 0, 0]
+    assert send(x86, vm, NMI, 0xFF) == 2  # all are asked
+    x86.refused("EPERM", send, x86, vm, LOWEST, 0xFF, 4)
+
+
+def test_init_and_sipi_start_a_vcpu_and_make_the_table_anew(x86: Client) -> None:
+    vm = machine(x86)
+    x86.vcpu(vm, 0)
+    vcpu = x86.vcpu(vm, 2)
+    assert send(x86, vm, INIT, 0xFF) == 2
+    assert send(x86, vm, NMI, 2) == 0
+    assert state(x86, vcpu) == uapi.KVM_MP_STATE_INIT_RECEIVED
+    assert send(x86, vm, SIPI, 2) == 1
+    assert state(x86, vcpu) == uapi.KVM_MP_STATE_RUNNABLE
+    x86.call(vcpu, uapi.KVM_SET_MP_STATE, "kvm_mp_state", mp_state=uapi.KVM_MP_STATE_HALTED)
+    assert send(x86, vm, WAKE, 2) == 1
+    assert state(x86, vcpu) == uapi.KVM_MP_STATE_RUNNABLE
+
+
+def test_two_vcpus_with_one_short_id_are_both_asked(x86: Client) -> None:
+    vm = machine(x86)
+    for number in (0, 256):
+        x86.vcpu(vm, number)
+    x86.refused("EEXIST", x86.vcpu, vm, 0)
+    assert send(x86, vm, NMI) == 2
+    x86.refused("EPERM", send, x86, vm, NMI, 7)
+
+
+def test_the_highest_vcpu_id_is_settled_by_the_first_attempt(x86: Client) -> None:
+    vm = x86.vm()
+    x86.vcpu(vm)
+    enable(x86, vm, uapi.KVM_CAP_MAX_VCPU_ID, 4096)
+    for ids in (0, 3, 4097):
+        x86.refused("EINVAL", enable, x86, vm, uapi.KVM_CAP_MAX_VCPU_ID, ids)
+
+
+@pytest.mark.parametrize(
+    ("cap", "good", "bad"),
+    [
+        ("EXIT_ON_EMULATION_FAILURE", (0, 1), (2, 3)),
+        ("X86_USER_SPACE_MSR", (0, 7), (8,)),
+        ("X86_BUS_LOCK_EXIT", (0, 1, 2), (3, 4)),
+        ("VM_DISABLE_NX_HUGE_PAGES", (0,), (1,)),
+        ("MSR_PLATFORM_INFO", (0, 1 << 63), ()),
+    ],
+)
+def test_arguments_of_switches(x86: Client, cap: str, good: tuple[int, ...], bad: tuple[int, ...]) -> None:
+    vm, number = x86.vm(), int(getattr(uapi, f"KVM_CAP_{cap}"))
+    for argument in good:
+        enable(x86, vm, number, argument)
+    for argument in bad:
+        x86.refused("EINVAL", enable, x86, vm, number, argument)
+
+
+@pytest.mark.parametrize("cap", ["X86_DISABLE_EXITS", "VM_DISABLE_NX_HUGE_PAGES"])
+def test_switches_that_come_before_vcpus(x86: Client, cap: str) -> None:
+    vm, number = x86.vm(), int(getattr(uapi, f"KVM_CAP_{cap}"))
+    enable(x86, vm, number, 0)
+    x86.vcpu(vm)
+    x86.refused("EINVAL", enable, x86, vm, number, 0)
+
+
+def test_suppression_of_eoi_broadcasts_is_for_split_controllers(x86: Client) -> None:
+    vm, cap = machine(x86), uapi.KVM_CAP_X2APIC_API
+    enable(x86, vm, cap, 8)
+    x86.refused("EINVAL", enable, x86, vm, cap, 4)
+    split = x86.vm()
+    enable(x86, split, uapi.KVM_CAP_SPLIT_IRQCHIP, 24)
+    enable(x86, split, cap, 4)
+    x86.refused("EINVAL", enable, x86, split, cap, 12)
+
+
+def test_bus_cycle_of_local_apics(x86: Client) -> None:
+    cap, most = uapi.KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 << 25
+    x86.refused("ENXIO", enable, x86, x86.vm(), cap, 1)
+    x86.refused("EINVAL", enable, x86, x86.vm(), cap, 0)
+    vm = machine(x86)
+    enable(x86, vm, cap, most)
+    x86.refused("EINVAL", enable, x86, vm, cap, most + 1)
+    x86.vcpu(vm)
+    x86.refused("EINVAL", enable, x86, vm, cap, 1)
+
+
+@pytest.mark.parametrize("cap", [uapi.KVM_CAP_DIRTY_LOG_RING, uapi.KVM_CAP_DIRTY_LOG_RING_ACQ_REL])
+def test_rings_of_dirty_pages_take_the_place_of_the_logs(x86: Client, cap: int) -> None:
+    vm = x86.vm()
+    for size in (0, 1, 2048, 4096 + 8):
+        x86.refused("EINVAL", enable, x86, vm, cap, size)
+    x86.refused("E2BIG", enable, x86, vm, cap, 1 << 21)
+    enable(x86, vm, cap, 1 << 20)
+    x86.refused("EINVAL", enable, x86, vm, cap, 1 << 20)
+    x86.refused("ENXIO", x86.call, vm, uapi.KVM_GET_DIRTY_LOG, "kvm_dirty_log")
+    x86.refused("ENXIO", x86.call, vm, uapi.KVM_CLEAR_DIRTY_LOG, "kvm_clear_dirty_log")
+    late = x86.vm()
+    x86.vcpu(late)
+    x86.refused("EINVAL", enable, x86, late, cap, 4096)
+
+
+def test_an_eventfd_that_loses_its_irqfd_loses_its_count(x86: Client) -> None:
+    for end in ("deassign", "close"):
+        vm, eventfd = machine(x86), x86.eventfd(1)
+        x86.irqfd(vm, eventfd, 5)
+        if end == "deassign":
+            x86.irqfd(vm, eventfd, 5, uapi.KVM_IRQFD_FLAG_DEASSIGN)
+        else:
+            x86.close(vm)
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(eventfd)

@@ -53,6 +53,7 @@ class Memory:
         self.phys_bits = phys_bits
         #: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, as enabled: reading the log leaves it, a new log starts all dirty.
         self.manual_protect = self.initially_set = False
+        self.ring_size = 0  #: bytes of each vCPU's ring of dirty pages, in place of the slots' logs
         self._limit = slots
         self._beyond = beyond  #: the errno for memory beyond `phys_bits`
         self._slots: dict[int, Slot] = {}
@@ -134,8 +135,21 @@ class Memory:
         if slot.logs_dirty:
             self._dirty.setdefault(slot.number, set()).add(gpa - slot.gpa >> PAGE_SHIFT)
 
+    def enable_ring(self, size: int, largest: int, *, has_vcpus: bool) -> None:
+        """KVM_CAP_DIRTY_LOG_RING: each vCPU gets a ring of ``size`` bytes in place of the slots' logs. EINVAL no power of
+        two, less than a page, there is one already, or too late; E2BIG."""
+        if size < PAGE_SIZE or size & size - 1:
+            raise KernelError(errno.EINVAL, f"a ring of {size} bytes is no power of two of at least a page")
+        if size > largest:
+            raise KernelError(errno.E2BIG, f"a ring has at most {largest} bytes")
+        if self.ring_size or has_vcpus:
+            raise KernelError(errno.EINVAL, "the rings have their size already, or there are vCPUs")
+        self.ring_size = size
+
     def _logged(self, number: int) -> Slot:
-        """EINVAL no such number, ENOENT no slot there or one that does not log."""
+        """ENXIO dirty pages go to rings, EINVAL no such number, ENOENT no slot there or one that does not log."""
+        if self.ring_size:
+            raise KernelError(errno.ENXIO, "dirty pages are told by the vCPUs' rings")
         if number >= self._limit:
             raise KernelError(errno.EINVAL, f"slot {number}: there are {self._limit}")
         slot = self._slots.get(number)
@@ -163,7 +177,7 @@ class Memory:
         EFAULT.
         """
         first, count = int(log.first_page), int(log.num_pages)
-        if log.slot < self._limit and first % 64:
+        if not self.ring_size and log.slot < self._limit and first % 64:
             raise KernelError(errno.EINVAL, f"the first page, {first}, does not start a word of the bitmap")
         slot = self._logged(log.slot)
         rest = slot.pages - first

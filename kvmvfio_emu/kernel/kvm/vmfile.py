@@ -20,6 +20,7 @@ from kvmvfio_emu.kernel.kvm.vm import Vm
 from kvmvfio_emu.kernel.task import UserPtr
 
 _ARM = "arch!=x86_64"
+_RINGS = (uapi.KVM_CAP_DIRTY_LOG_RING, uapi.KVM_CAP_DIRTY_LOG_RING_ACQ_REL)
 _REGION2_PADDING = 120  #: bytes of struct kvm_userspace_memory_region2 behind what the older struct has
 
 
@@ -72,7 +73,8 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_ENABLE_CAP, "struct kvm_enable_cap", when="KVM_CAP_ENABLE_CAP_VM")
     def enable_cap(self, cap: Any) -> int:
-        """Switch a capability on. EFAULT, EINVAL flags, unknown, or an argument that it does not take."""
+        """Switch a capability on. EFAULT, EINVAL flags, unknown, or an argument that it does not take; E2BIG a ring of dirty
+        pages, which only KVM_RUN would fill."""
         argument = int(cap.args[0])
         if cap.cap == uapi.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
             by_hand = argument & uapi.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
@@ -84,6 +86,8 @@ class VmFile(File):
         elif cap.cap == uapi.KVM_CAP_HALT_POLL and self.check_extension(cap.cap):
             if cap.flags or argument >> 32:
                 raise KernelError(errno.EINVAL, f"flags {cap.flags:#x}, {argument} ns of polling")
+        elif cap.cap in _RINGS and self.check_extension(cap.cap):
+            self.vm.memory.enable_ring(argument & 0xFFFFFFFF, self.check_extension(cap.cap), has_vcpus=bool(self.vm.vcpus))
         else:
             self.vm.arch.enable_capability(cap)
         return 0
@@ -130,7 +134,8 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_GET_DIRTY_LOG, "struct kvm_dirty_log")
     def get_dirty_log(self, log: Any) -> int:
-        """The pages of a slot written since the last call. EINVAL, ENOENT no such slot or not logged, EFAULT."""
+        """The pages of a slot written since the last call. ENXIO they go to rings, EINVAL, ENOENT no such slot or not logged,
+        EFAULT."""
         bitmap = self.vm.memory.read_log(log.slot)
         self.host.current.copy_to_user(int(uapi.ffi.cast("uintptr_t", log.dirty_bitmap)), bitmap)
         return 0

@@ -21,29 +21,28 @@ _PHYS_BITS = 52
 _PIC_PINS = 8
 _IOAPIC = 2
 _IDS_32, _NO_QUIRK = 1 << 0, 1 << 1  #: of KVM_CAP_X2APIC_API
-_ENABLE_SUPPRESS_EOI_BROADCAST = 1 << 2  #: of KVM_CAP_X2APIC_API; younger than the project's headers
-#: What KVM_ENABLE_CAP takes besides what all architectures have; with those of `_MASKED` only bits of their own answer.
-_SWITCHES = (
-    "KVM_CAP_DISABLE_QUIRKS",
-    "KVM_CAP_X2APIC_API",
-    "KVM_CAP_X86_DISABLE_EXITS",
-    "KVM_CAP_MSR_PLATFORM_INFO",
-    "KVM_CAP_EXCEPTION_PAYLOAD",
-    "KVM_CAP_X86_USER_SPACE_MSR",
-    "KVM_CAP_X86_BUS_LOCK_EXIT",
-    "KVM_CAP_EXIT_HYPERCALL",
-    "KVM_CAP_EXIT_ON_EMULATION_FAILURE",
-    "KVM_CAP_DISABLE_QUIRKS2",
-    "KVM_CAP_X86_TRIPLE_FAULT_EVENT",
-    "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES",
-)
-_MASKED = (
-    "KVM_CAP_X2APIC_API",
-    "KVM_CAP_X86_DISABLE_EXITS",
-    "KVM_CAP_X86_BUS_LOCK_EXIT",
-    "KVM_CAP_EXIT_HYPERCALL",
-    "KVM_CAP_DISABLE_QUIRKS2",
-)
+#: Of KVM_CAP_X2APIC_API, too; younger than the project's headers.
+_ENABLE_SUPPRESS_EOI_BROADCAST, _DISABLE_SUPPRESS_EOI_BROADCAST = 1 << 2, 1 << 3
+_ANY = (1 << 64) - 1
+#: What KVM_ENABLE_CAP takes besides what all architectures have -> the bits of its argument; None: those of the answer to
+#: KVM_CHECK_EXTENSION.
+_SWITCHES = {
+    "KVM_CAP_DISABLE_QUIRKS": _ANY,
+    "KVM_CAP_X86_DISABLE_EXITS": None,
+    "KVM_CAP_MSR_PLATFORM_INFO": _ANY,
+    "KVM_CAP_EXCEPTION_PAYLOAD": _ANY,
+    "KVM_CAP_X86_USER_SPACE_MSR": 0b111,
+    "KVM_CAP_X86_BUS_LOCK_EXIT": 0b11,
+    "KVM_CAP_EXIT_HYPERCALL": None,
+    "KVM_CAP_EXIT_ON_EMULATION_FAILURE": 1,
+    "KVM_CAP_DISABLE_QUIRKS2": None,
+    "KVM_CAP_X86_TRIPLE_FAULT_EVENT": _ANY,
+    "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES": 0,
+}
+_BEFORE_VCPUS = ("KVM_CAP_X86_DISABLE_EXITS", "KVM_CAP_VM_DISABLE_NX_HUGE_PAGES")
+_OFF_AND_EXIT = 0b11  #: of KVM_CAP_X86_BUS_LOCK_EXIT, not both
+#: A local APIC's timer counts so many bus cycles at most (its initial count, and its divider).
+_MOST_CYCLES = ((1 << 32) - 1) * 128
 _WITHOUT_APIC = (uapi.KVM_MP_STATE_RUNNABLE,)
 _WITH_APIC = (
     *_WITHOUT_APIC,
@@ -81,9 +80,9 @@ class X86Arch(Arch):
 
     @classmethod
     def capability(cls, kvm: Kvm, number: int, vm: Vm | None) -> int:
-        """X2APIC_API has one bit less on a virtual machine without in-kernel local APICs."""
+        """X2APIC_API has one bit less on a virtual machine whose I/O APIC is not userspace's."""
         answer = super().capability(kvm, number, vm)
-        if number == uapi.KVM_CAP_X2APIC_API and vm is not None and not vm.arch.has_irqchip:
+        if number == uapi.KVM_CAP_X2APIC_API and vm is not None and not vm.arch.is_split:
             answer &= ~_ENABLE_SUPPRESS_EOI_BROADCAST
         return answer
 
@@ -124,6 +123,11 @@ class X86Arch(Arch):
     def has_irqchip(self) -> bool:
         """Also with local APICs only."""
         return bool(self.mode)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether only local APICs are in the kernel; models irqchip_split."""
+        return self.mode == "split"
 
     @property
     def can_route(self) -> bool:
@@ -173,27 +177,58 @@ class X86Arch(Arch):
     # -- capabilities -----------------------------------------------------------------------------------------
 
     def enable_capability(self, cap: Any) -> None:
-        """EINVAL flags, unknown, or bits that the capability has not; split: EEXIST where `create_irqchip` fails."""
+        """EINVAL flags, unknown, bits that the capability has not, too late; split: EEXIST where `create_irqchip` fails."""
         argument = int(cap.args[0])
-        name = next((name for name in _SWITCHES if getattr(uapi, name) == cap.cap), None)
         if cap.flags:
             raise KernelError(errno.EINVAL, f"flags {cap.flags:#x} of KVM_ENABLE_CAP")
-        if cap.cap == uapi.KVM_CAP_SPLIT_IRQCHIP:
-            if argument > MAX_ROUTES:
-                raise KernelError(errno.EINVAL, f"{argument} pins of a userspace I/O APIC")
-            self._check_fresh(errno.EEXIST)
-            self.mode = "split"
-            self.vm.routing.chips = ()  # gsis lead to messages only
-            self.vm.routing.install(())
-        elif cap.cap == uapi.KVM_CAP_MAX_VCPU_ID:
-            self._limit_ids(argument)
-        elif name is None or (name in _MASKED and argument & ~self.capability(self.vm.kvm, cap.cap, None)):
-            raise KernelError(errno.EINVAL, f"capability {cap.cap} cannot be enabled with {argument:#x}")
-        elif cap.cap == uapi.KVM_CAP_X2APIC_API:
-            self.lapics.ids_32 |= bool(argument & _IDS_32)
-            self.lapics.no_quirk |= bool(argument & _NO_QUIRK)
+        special = _SPECIAL.get(cap.cap)
+        if special is not None:
+            special(self, argument)
+            return
+        name = next((name for name in _SWITCHES if getattr(uapi, name) == cap.cap), None)
+        if name is None:
+            raise KernelError(errno.EINVAL, f"capability {cap.cap} cannot be enabled")
+        bits = _SWITCHES[name]
+        bits = self.capability(self.vm.kvm, cap.cap, None) if bits is None else bits
+        wrong = cap.cap == uapi.KVM_CAP_X86_BUS_LOCK_EXIT and argument == _OFF_AND_EXIT
+        if argument & ~bits or wrong:
+            raise KernelError(errno.EINVAL, f"{name} cannot be enabled with {argument:#x}")
+        if name in _BEFORE_VCPUS and self.vm.vcpus:
+            raise KernelError(errno.EINVAL, f"{name}: there are vCPUs")
+
+    def _split(self, argument: int) -> None:
+        if argument > MAX_ROUTES:
+            raise KernelError(errno.EINVAL, f"{argument} pins of a userspace I/O APIC")
+        self._check_fresh(errno.EEXIST)
+        self.mode = "split"
+        self.vm.routing.chips = ()  # gsis lead to messages only
+        self.vm.routing.install(())
 
     def _limit_ids(self, ids: int) -> None:
         if ids > self._highest or self._ids not in (0, ids):
             raise KernelError(errno.EINVAL, f"the highest vCPU id cannot be set to {ids}")
         self._ids = ids
+
+    def _x2apic(self, argument: int) -> None:
+        both = _ENABLE_SUPPRESS_EOI_BROADCAST | _DISABLE_SUPPRESS_EOI_BROADCAST
+        bits = self.capability(self.vm.kvm, uapi.KVM_CAP_X2APIC_API, self.vm)
+        if argument & ~bits or argument & both == both:
+            raise KernelError(errno.EINVAL, f"KVM_CAP_X2APIC_API with {argument:#x}, of {bits:#x} and not both of {both:#x}")
+        self.lapics.ids_32 |= bool(argument & _IDS_32)
+        self.lapics.no_quirk |= bool(argument & _NO_QUIRK)
+
+    def _bus_cycle(self, nanoseconds: int) -> None:
+        if not nanoseconds or _MOST_CYCLES * nanoseconds > _ANY:
+            raise KernelError(errno.EINVAL, f"a local APIC's bus cycle of {nanoseconds} ns")
+        if not self.mode:
+            raise KernelError(errno.ENXIO, "the virtual machine has no local APICs in the kernel")
+        if self.vm.vcpus:
+            raise KernelError(errno.EINVAL, "there are vCPUs, whose local APICs have a bus cycle")
+
+
+_SPECIAL = {
+    uapi.KVM_CAP_SPLIT_IRQCHIP: X86Arch._split,
+    uapi.KVM_CAP_MAX_VCPU_ID: X86Arch._limit_ids,
+    uapi.KVM_CAP_X2APIC_API: X86Arch._x2apic,
+    uapi.KVM_CAP_X86_APIC_BUS_CYCLES_NS: X86Arch._bus_cycle,
+}
