@@ -85,7 +85,7 @@ def structs(
 @st.composite
 def ioctl_calls(draw: st.DrawFn, kind: str, decl: IoctlDecl, how: How = "any", setting: Setting | None = None) -> Call:
     """A call of one declared ioctl: on a file that takes it, or unless it is "valid" now and then on another."""
-    how = draw(st.sampled_from(("valid", "nearly", "nearly", "wild"))) if how == "any" else how
+    how = draw(st.sampled_from(("valid", "valid", "nearly", "nearly", "nearly", "wild"))) if how == "any" else how
     setting = setting or Setting()
     on = kind if how == "valid" or draw(st.integers(0, 19)) else draw(st.sampled_from(uapi.KINDS))
     call: Call = {"do": "ioctl", "on": [on, draw(place)], "number": decl.number}

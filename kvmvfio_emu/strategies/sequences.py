@@ -29,12 +29,12 @@ def calls(
     known = setting or Setting()
     wanted = frozenset(uapi.KINDS) if kinds is None else kinds
     chosen = [(kind, decl) for kind, decl in declared(None if every_kernel else known) if kind in wanted]
-    files = st.sampled_from([*sorted(wanted), "eventfd", "eventfd"])
+    files = st.sampled_from([*sorted(wanted), *["eventfd"] * 6])
     options: list[st.SearchStrategy[Call]] = [
         st.builds(lambda n: {"do": "count", "place": n}, place),  # first, so that a failing sequence shrinks to these
         *[st.sampled_from(chosen).flatmap(lambda one: ioctl_calls(*one, setting=known))] * 8,
         st.builds(lambda count: {"do": "eventfd", "count": count}, st.integers(0, 1)),
-        st.builds(lambda n: {"do": "signal", "place": n}, place),
+        *[st.builds(lambda n: {"do": "signal", "place": n}, place)] * 2,
         st.builds(lambda kind, n: {"do": "dup", "kind": kind, "place": n}, files, place),
         st.builds(lambda kind, n: {"do": "close", "kind": kind, "place": n}, files, place),
     ]
@@ -138,6 +138,6 @@ def sequences(
     return st.builds(
         lambda start, cut, more: start[: len(start) - cut] + more,
         st.sampled_from(starts),
-        st.sampled_from([0] * 8 + [*range(1, len(starts[0]) + 1)]),
+        st.sampled_from([0] * 4 * len(starts[0]) + [*range(1, len(starts[0]) + 1)]),
         st.lists(calls(setting, kinds, every_kernel=every_kernel), min_size=min_size, max_size=max_size),
     )

@@ -26,8 +26,6 @@ from kvmvfio_emu.testing.targets import Played, Target, dangerous
 _BATCH = 200
 #: Seconds for making a sequence small, after which the smallest so far has to do.
 _SHRINKING = 60.0
-#: How often a difference must be seen, as the host's kernel does some things when it likes.
-_TIMES = 3
 
 
 class _Differs(Exception):
@@ -53,7 +51,10 @@ class Found:
 
 @dataclass
 class Campaign:
-    """Two targets, and what is drawn for them. ``seconds`` or ``examples`` end it, whichever comes first."""
+    """Two targets, and what is drawn for them. ``seconds`` or ``examples`` end it, whichever comes first.
+
+    ``times``: how often a difference must be seen, as a real kernel does some things when it likes.
+    """
 
     targets: tuple[Target, Target]
     setting: Setting
@@ -64,6 +65,7 @@ class Campaign:
     examples: int | None = None
     database: Path | None = None
     every_kernel: bool = False
+    times: int = 3
     clock: Callable[[], float] = time.monotonic
     # What has come of it.
     reached: Reached = field(default_factory=Reached)
@@ -149,7 +151,7 @@ class Campaign:
         if count:
             self.reached.add(calls, played[0])
             self.explained.update(comparison.explained)
-        for _ in range(_TIMES - 1):
+        for _ in range(self.times - 1):
             if comparison.difference is None:
                 return None
             place = comparison.difference.place
