@@ -35,15 +35,16 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "fuzz",
         help="play drawn sequences of calls on two kernels, until they answer differently",
-        description="Draw sequences of calls, play each on two kernels, and report the first difference: as few calls as "
-        "show it, with both answers. Targets are emu (the emulated kernel, in process), run (the same by system calls, "
-        "under `kvmvfio-emu run`) and host (this machine's own kernel). Exit status 1 for a difference that is not among "
-        "the known ones, also when Ctrl-C ended the search.",
+        description="Draw sequences of calls, play each on two kernels, and report the first difference: as few calls "
+        "as show it, with both answers. Targets are emu (the emulated kernel, in process), run (the same by system "
+        "calls, under `kvmvfio-emu run`) and host (this machine's own kernel). Exit status 1 for a difference that is "
+        "not among the known ones, also when Ctrl-C ended the search.",
     )
     parser.add_argument("--targets", default="emu,host", metavar="A,B", help="which two (default emu,host)")
     parser.add_argument(
-        "--profile", help=f"which kernel: {', '.join(profiles.names())} (default: with host by architecture, else "
-        f"{profiles.DEFAULT})"
+        "--profile",
+        help=f"which kernel: {', '.join(profiles.names())} (default: with host by architecture, else "
+        f"{profiles.DEFAULT})",
     )
     parser.add_argument("--machine", help="board, by name or path (default: the profile's)")
     parser.add_argument("--gic", choices=["v2", "v3"], help="the board's interrupt controller (default: the board's)")
@@ -51,7 +52,9 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--examples", type=_positive(int), metavar="N", help="how many sequences at most")
     parser.add_argument("--seed", type=int, help="where the drawing starts (default: anywhere, and it is told)")
     parser.add_argument("--kinds", metavar="KIND,...", help=f"only ioctls of these files: {', '.join(uapi.KINDS)}")
-    parser.add_argument("--database", type=Path, metavar="DIR", help="keep what failed there, and try it first next time")
+    parser.add_argument(
+        "--database", type=Path, metavar="DIR", help="keep what failed there, and try it first next time"
+    )
     parser.add_argument("--known", type=Path, metavar="FILE", help="known differences (default: the package's own)")
     parser.add_argument("--save", type=Path, metavar="FILE", default=_SAVED, help=f"for --replay (default {_SAVED})")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="play the sequence of a file again, nothing else")
@@ -102,8 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.examples,
             arguments.database,
             every_kernel="host" not in head.targets,
+            times=3 if "host" in head.targets else 1,
         )
-        found = campaign.run() if calls is None else campaign.steady(calls, count=True)
+        found = campaign.run() if calls is None else campaign.steady(list(calls), count=True)
         text = "" if found is None else _difference(head, setting, targets, found)
     if found is not None and calls is None:
         _save(arguments.save, head, found.calls, text)
@@ -135,13 +139,15 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Head, Sequence[Call] | None]
     if unknown:
         raise KvmVfioEmuError(f"no target {unknown[0]!r}; there are {', '.join(NAMES)}")
     if len(set(head.targets)) != 2 or len(head.targets) != 2:
-        raise KvmVfioEmuError(f"two different targets are compared, of {', '.join(NAMES)}, not {','.join(head.targets)}")
+        raise KvmVfioEmuError(
+            f"two different targets are compared, of {', '.join(NAMES)}, not {','.join(head.targets)}"
+        )
     return head, calls
 
 
 def _kinds(arguments: argparse.Namespace, targets: Sequence[str]) -> frozenset[str] | None:
     """The kinds of files that calls are about: those that both have, or what was asked for of them."""
-    there = set(uapi.KINDS)
+    there: set[str] = set(uapi.KINDS)
     if "host" in targets:
         # The host's groups and devices are its own, and nobody's to play with.
         there = {"kvm", "vm", "vcpu", "device"}
@@ -153,7 +159,9 @@ def _kinds(arguments: argparse.Namespace, targets: Sequence[str]) -> frozenset[s
         if kind not in uapi.KINDS:
             raise KvmVfioEmuError(f"no kind of file {kind!r}; there are {', '.join(uapi.KINDS)}")
         if kind not in there:
-            raise KvmVfioEmuError(f"{kind} files are not played with on this host; there are {', '.join(sorted(there))}")
+            raise KvmVfioEmuError(
+                f"{kind} files are not played with on this host; there are {', '.join(sorted(there))}"
+            )
     return frozenset(wanted)
 
 
@@ -190,7 +198,8 @@ def _known(campaign: Campaign) -> list[tuple[Known, int]]:
 def _print(head: Head, seed: int, campaign: Campaign, found: Found | None, text: str, saved: Path | None) -> None:
     where = f"{' and '.join(head.targets)}, profile {head.profile}"
     if found is None:
-        print(f"{'Ended early' if campaign.trouble else 'No unexplained difference'}: {where}{'' if saved else f', seed {seed}'}")
+        what = "Ended early" if campaign.trouble else "No unexplained difference"
+        print(f"{what}: {where}{'' if saved else f', seed {seed}'}")
     else:
         print(f"{where} differ in the last of these calls:\n{text}")
         print(f"Play it again: kvmvfio-emu fuzz --replay {saved}")

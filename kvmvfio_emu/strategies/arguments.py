@@ -54,9 +54,7 @@ def declared(setting: Setting | None = None) -> list[tuple[str, IoctlDecl]]:
 
 
 @st.composite
-def structs(
-    draw: st.DrawFn, struct: str, how: How = "any", minsz: int | None = None, arch: str = "arm64"
-) -> Memory:
+def structs(draw: st.DrawFn, struct: str, how: How = "any", minsz: int | None = None, arch: str = "arm64") -> Memory:
     """The ``memory`` and ``fds`` of a call whose argument is such a struct. ``minsz``: what must at least be there."""
     how = draw(st.sampled_from(HOWS)) if how == "any" else how
     size = uapi.sizeof(struct)

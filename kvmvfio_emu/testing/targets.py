@@ -1,7 +1,7 @@
 """Kernels that a sequence of calls can be played on, all by one player: so that one test can be asked of several.
 
-``emu``: a `Kernel` in this process. ``run``: the player as a program under `kvmvfio-emu run`. ``host``: the same program
-on this machine's own kernel; whatever becomes of it there, we live on.
+``emu``: a `Kernel` in this process. ``run``: the player as a program under `kvmvfio-emu run`. ``host``: the same
+program on this machine's own kernel; whatever becomes of it there, we live on.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class InProcess:
         *,
         arena: Arena | None = None,
     ) -> None:
-        self._boot = lambda: Kernel(profile, machine, gic=gic)
+        self._boot: Callable[[], Kernel] = lambda: Kernel(profile, machine, gic=gic)
         self._own = Arena() if arena is None else None
         self._arena = arena or self._own
 
@@ -160,8 +160,9 @@ class InProcess:
 
 
 class Program:
-    """The player as a program, for many sequences. When it dies, or takes too long, that is an outcome; the next sequence
-    gets a new one. ``seconds``: for each sequence.
+    """The player as a program, for many sequences. ``seconds``: for each.
+
+    When it dies, or takes too long, that is an outcome; the next sequence gets a new one.
     """
 
     name = "program"
@@ -261,7 +262,11 @@ class Supervised(Program):
     name = "run"
 
     def __init__(
-        self, profile: str = profiles.DEFAULT, machine: str | None = None, gic: int | None = None, seconds: float = SECONDS
+        self,
+        profile: str = profiles.DEFAULT,
+        machine: str | None = None,
+        gic: int | None = None,
+        seconds: float = SECONDS,
     ) -> None:
         run = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--profile", profile]
         run += ["--machine", machine] if machine else []

@@ -1,4 +1,4 @@
-"""Targets: one player, three ways into a kernel; what becomes of a program that dies or hangs; what may not be played."""
+"""Targets: one player, three ways into a kernel; a program that dies or hangs; what may not be played."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ _ECHO = "import sys\nfor line in sys.stdin:\n    "
 
 
 def test_a_program_that_dies_says_how_and_the_next_sequence_gets_another_one() -> None:
-    death = "import os; print('[1, \"0\"]', flush=True); os.kill(os.getpid(), 11) if 'die' in line else print(flush=True)"
+    death = (
+        "import os; print('[1, \"0\"]', flush=True); os.kill(os.getpid(), 11) if 'die' in line else print(flush=True)"
+    )
     program = Program([sys.executable, "-c", _ECHO + death])
     assert program.play([OPEN]).outcomes == [[1, "0"]]
     assert program.play([{"do": "die"}]).outcomes == [[1, "0"], ["died", "SIGSEGV"]]
@@ -112,7 +114,7 @@ def test_a_program_that_is_not_there() -> None:
 def test_names_that_mean_nothing() -> None:
     with pytest.raises(KvmVfioEmuError, match="no target 'hosts'; there are emu, run, host"):
         connect("hosts", X86)
-    with pytest.raises(KvmVfioEmuError, match="no profile 'linux-0.1'"):
+    with pytest.raises(KvmVfioEmuError, match=r"no profile 'linux-0\.1'"):
         connect("run", "linux-0.1")
 
 

@@ -136,8 +136,9 @@ class Memory:
             self._dirty.setdefault(slot.number, set()).add(gpa - slot.gpa >> PAGE_SHIFT)
 
     def enable_ring(self, size: int, largest: int, *, has_vcpus: bool) -> None:
-        """KVM_CAP_DIRTY_LOG_RING: each vCPU gets a ring of ``size`` bytes in place of the slots' logs. EINVAL no power of
-        two, less than a page, there is one already, or too late; E2BIG."""
+        """KVM_CAP_DIRTY_LOG_RING: each vCPU gets a ring of ``size`` bytes in place of the slots' logs.
+
+        EINVAL no power of two, less than a page, there is one already, or too late; E2BIG."""
         if size < PAGE_SIZE or size & size - 1:
             raise KernelError(errno.EINVAL, f"a ring of {size} bytes is no power of two of at least a page")
         if size > largest:

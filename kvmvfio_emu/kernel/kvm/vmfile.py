@@ -73,8 +73,8 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_ENABLE_CAP, "struct kvm_enable_cap", when="KVM_CAP_ENABLE_CAP_VM")
     def enable_cap(self, cap: Any) -> int:
-        """Switch a capability on. EFAULT, EINVAL flags, unknown, or an argument that it does not take; E2BIG a ring of dirty
-        pages, which only KVM_RUN would fill."""
+        """Switch a capability on. EFAULT, EINVAL flags, unknown, or an argument that it does not take; E2BIG a
+        ring of dirty pages."""
         argument = int(cap.args[0])
         if cap.cap == uapi.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
             by_hand = argument & uapi.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
@@ -87,7 +87,9 @@ class VmFile(File):
             if cap.flags or argument >> 32:
                 raise KernelError(errno.EINVAL, f"flags {cap.flags:#x}, {argument} ns of polling")
         elif cap.cap in _RINGS and self.check_extension(cap.cap):
-            self.vm.memory.enable_ring(argument & 0xFFFFFFFF, self.check_extension(cap.cap), has_vcpus=bool(self.vm.vcpus))
+            self.vm.memory.enable_ring(
+                argument & 0xFFFFFFFF, self.check_extension(cap.cap), has_vcpus=bool(self.vm.vcpus)
+            )
         else:
             self.vm.arch.enable_capability(cap)
         return 0
@@ -134,8 +136,8 @@ class VmFile(File):
 
     @ioctl(uapi.KVM_GET_DIRTY_LOG, "struct kvm_dirty_log")
     def get_dirty_log(self, log: Any) -> int:
-        """The pages of a slot written since the last call. ENXIO they go to rings, EINVAL, ENOENT no such slot or not logged,
-        EFAULT."""
+        """The pages of a slot written since the last call. ENXIO they go to rings, EINVAL, ENOENT no such slot or
+        not logged, EFAULT."""
         bitmap = self.vm.memory.read_log(log.slot)
         self.host.current.copy_to_user(int(uapi.ffi.cast("uintptr_t", log.dirty_bitmap)), bitmap)
         return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,8 +77,7 @@ class Campaign:
     _found_at: float | None = None
 
     def run(self) -> Found | None:
-        """Search. Ctrl-C ends it, too, and a target that cannot go on: `interrupted`, `trouble`. What was reached so far is
-        kept."""
+        """Search, until Ctrl-C (`interrupted`) or a target that cannot go on (`trouble`) ends it; what was reached stays."""
         begun, batch, found = self.clock(), 0, None
         try:
             while found is None and not self._over(begun):
@@ -102,8 +100,7 @@ class Campaign:
     def _batch(self, number: int, begun: float) -> None:
         left = _BATCH if self.examples is None else min(_BATCH, self.examples - self.reached.sequences)
 
-        @seed(f"{self.seed}.{number}")
-        @settings(
+        @settings(  # above the seed, which would switch the database off
             max_examples=left,
             deadline=None,
             database=None if self.database is None else DirectoryBasedExampleDatabase(self.database),
@@ -113,15 +110,15 @@ class Campaign:
             verbosity=Verbosity.quiet,
             print_blob=False,
         )
+        @seed(f"{self.seed}.{number}")
         @given(sequences(self.setting, self.kinds, every_kernel=self.every_kernel))
         def play(calls: list[Call]) -> None:
             self._example(calls, begun)
 
         try:
-            with suppress(_EnoughError, Flaky):
-                play()
-        except _Differs:
-            pass
+            play()
+        except (_EnoughError, _Differs, Flaky):
+            return
 
     def _example(self, calls: list[Call], begun: float) -> None:
         shrinking = self._found_at is not None

@@ -38,7 +38,8 @@ class Comparison(NamedTuple):
 def compare(calls: Sequence[Call], left: Played, right: Played, known: Iterable[Known] = ()) -> Comparison:
     """Compare answer by answer. After a known difference in errnos the two kernels are in different states: no more is
     compared then."""
-    entries, explained = list(known), []
+    entries = list(known)
+    explained: list[Known] = []
     for found in _differences(left.outcomes, right.outcomes):
         call = calls[found.place] if found.place < len(calls) else None
         entry = None if _ended(found) else next((one for one in entries if one.matches(call, found)), None)

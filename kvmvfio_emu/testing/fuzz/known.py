@@ -94,4 +94,5 @@ def _rule(path: Path, table: dict[str, Any]) -> Known:
             raise KvmVfioEmuError(f"{path}: {key} = {value!r}; a rule has {', '.join(_KEYS)}")
     if not all(table.get(key) for key in _NEEDED) or table["differs"] not in _DIFFERS:
         raise KvmVfioEmuError(f"{path}: a rule needs calls, differs ({' or '.join(_DIFFERS)}) and a reason: {table}")
-    return Known(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Known(**fixed)

@@ -1,10 +1,10 @@
-"""Files that hold one sequence, to be played again: a head, then a call a line, both JSON; lines with # say what it is."""
+"""Files that hold one sequence, to be played again: a head, then a call a line, as JSON; lines with # for people."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _is_fds(value: Any) -> bool:
     )
 
 
-_FORMS = {
+_FORMS: dict[str, Callable[[Any], bool]] = {
     "path": lambda value: isinstance(value, str) and value.startswith(_NODES) and ".." not in value,
     "kind": lambda value: isinstance(value, str),
     "count": lambda value: _is_place(value) and value < 1 << 32,

@@ -150,7 +150,7 @@ class Script:
         elif result == "new":
             text = self._new(call)
         else:
-            text = str(result)
+            text = str(result or 0)  # a close has none
         if call is not None and error == "0" and call.get("fd_at") is not None:
             text = f"{result}, fd = {self._new(call)}"
         words = more[0] if more else []

@@ -59,7 +59,7 @@ class Arch(ABC):
         """KVM_GET_MP_STATE."""
         return vcpu.mp_state
 
-    def vcpu_created(self, vcpu: Vcpu) -> None:
+    def vcpu_created(self, vcpu: Vcpu) -> None:  # noqa: B027 - most have nothing to do
         """A vCPU has its descriptor; models kvm_arch_vcpu_postcreate."""
 
     # -- interrupts -------------------------------------------------------------------------------------------
@@ -68,6 +68,11 @@ class Arch(ABC):
     @abstractmethod
     def has_irqchip(self) -> bool:
         """Whether an interrupt controller of the virtual machine is in the kernel; models irqchip_in_kernel."""
+
+    @property
+    def is_split(self) -> bool:
+        """Whether its CPUs' half of it is in the kernel, and no more; models irqchip_split."""
+        return False
 
     @property
     @abstractmethod

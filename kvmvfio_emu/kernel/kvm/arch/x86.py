@@ -24,8 +24,8 @@ _IDS_32, _NO_QUIRK = 1 << 0, 1 << 1  #: of KVM_CAP_X2APIC_API
 #: Of KVM_CAP_X2APIC_API, too; younger than the project's headers.
 _ENABLE_SUPPRESS_EOI_BROADCAST, _DISABLE_SUPPRESS_EOI_BROADCAST = 1 << 2, 1 << 3
 _ANY = (1 << 64) - 1
-#: What KVM_ENABLE_CAP takes besides what all architectures have -> the bits of its argument; None: those of the answer to
-#: KVM_CHECK_EXTENSION.
+#: What KVM_ENABLE_CAP takes besides what all architectures have -> the bits of its argument; None: those of the answer
+#: to KVM_CHECK_EXTENSION.
 _SWITCHES = {
     "KVM_CAP_DISABLE_QUIRKS": _ANY,
     "KVM_CAP_X86_DISABLE_EXITS": None,
@@ -177,7 +177,8 @@ class X86Arch(Arch):
     # -- capabilities -----------------------------------------------------------------------------------------
 
     def enable_capability(self, cap: Any) -> None:
-        """EINVAL flags, unknown, bits that the capability has not, too late; split: EEXIST where `create_irqchip` fails."""
+        """EINVAL flags, unknown, bits that the capability has not, too late; split: EEXIST where `create_irqchip` fails,
+        ENXIO no local APICs in the kernel."""
         argument = int(cap.args[0])
         if cap.flags:
             raise KernelError(errno.EINVAL, f"flags {cap.flags:#x} of KVM_ENABLE_CAP")
@@ -213,7 +214,7 @@ class X86Arch(Arch):
         both = _ENABLE_SUPPRESS_EOI_BROADCAST | _DISABLE_SUPPRESS_EOI_BROADCAST
         bits = self.capability(self.vm.kvm, uapi.KVM_CAP_X2APIC_API, self.vm)
         if argument & ~bits or argument & both == both:
-            raise KernelError(errno.EINVAL, f"KVM_CAP_X2APIC_API with {argument:#x}, of {bits:#x} and not both of {both:#x}")
+            raise KernelError(errno.EINVAL, f"x2APIC options {argument:#x} of {bits:#x}, not both of {both:#x}")
         self.lapics.ids_32 |= bool(argument & _IDS_32)
         self.lapics.no_quirk |= bool(argument & _NO_QUIRK)
 
