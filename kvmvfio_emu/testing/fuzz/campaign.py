@@ -23,8 +23,8 @@ from kvmvfio_emu.testing.targets import Played, Target, dangerous
 
 #: Sequences that Hypothesis draws at a time: after so many it starts anew, with another seed.
 _BATCH = 200
-#: Seconds for making a sequence small, after which the smallest so far has to do.
-_SHRINKING = 60.0
+#: Seconds for making a sequence small, and how many are tried for it, after which the smallest so far has to do.
+_SHRINKING, _SMALLER = 60.0, 400
 
 
 class _Differs(Exception):
@@ -75,9 +75,10 @@ class Campaign:
     trouble: str = ""
     _small: Found | None = None
     _found_at: float | None = None
+    _tried: int = 0
 
     def run(self) -> Found | None:
-        """Search, until Ctrl-C (`interrupted`) or a target that cannot go on (`trouble`) ends it; what was reached stays."""
+        """Search. Ctrl-C (`interrupted`) or a target that cannot go on (`trouble`) ends it; what was reached stays."""
         begun, batch, found = self.clock(), 0, None
         try:
             while found is None and not self._over(begun):
@@ -96,6 +97,9 @@ class Campaign:
         return (self.seconds is not None and self.clock() - begun >= self.seconds) or (
             self.examples is not None and self.reached.sequences >= self.examples
         )
+
+    def _enough(self) -> bool:
+        return self._tried >= _SMALLER or (self._found_at is not None and self.clock() - self._found_at >= _SHRINKING)
 
     def _batch(self, number: int, begun: float) -> None:
         left = _BATCH if self.examples is None else min(_BATCH, self.examples - self.reached.sequences)
@@ -122,8 +126,9 @@ class Campaign:
 
     def _example(self, calls: list[Call], begun: float) -> None:
         shrinking = self._found_at is not None
-        if self.clock() - self._found_at >= _SHRINKING if self._found_at is not None else self._over(begun):
+        if self._enough() if shrinking else self._over(begun):
             raise _EnoughError
+        self._tried += shrinking
         calls = [call for call in calls if dangerous(call) is None]
         try:
             found = self.steady(calls, count=not shrinking)

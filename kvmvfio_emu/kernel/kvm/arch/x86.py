@@ -177,8 +177,8 @@ class X86Arch(Arch):
     # -- capabilities -----------------------------------------------------------------------------------------
 
     def enable_capability(self, cap: Any) -> None:
-        """EINVAL flags, unknown, bits that the capability has not, too late; split: EEXIST where `create_irqchip` fails,
-        ENXIO no local APICs in the kernel."""
+        """EINVAL flags, unknown, bits that the capability has not, too late; split: EEXIST where `create_irqchip`
+        fails, ENXIO no local APICs in the kernel."""
         argument = int(cap.args[0])
         if cap.flags:
             raise KernelError(errno.EINVAL, f"flags {cap.flags:#x} of KVM_ENABLE_CAP")
