@@ -189,6 +189,13 @@ class Program:
 
     def play(self, calls: list[Call]) -> Played:
         """As `Target`."""
+        try:
+            return self._play(calls)
+        except BaseException:
+            self.close()  # what it goes on to say would be taken for the next one's answers
+            raise
+
+    def _play(self, calls: list[Call]) -> Played:
         process = self._started()
         assert process.stdin is not None
         until = time.monotonic() + self._seconds
