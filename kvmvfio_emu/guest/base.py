@@ -23,8 +23,24 @@ class Wfi(Exit):
     """Wait for interrupt, with none pending."""
 
 
+class Pause(Exit):
+    """Nothing: it has used its slice of time and can go on."""
+
+
 class PowerOff(Exit):
     """PSCI SYSTEM_OFF."""
+
+
+class Reset(Exit):
+    """PSCI SYSTEM_RESET."""
+
+
+class CpuOff(Exit):
+    """PSCI CPU_OFF: this vCPU stops, the others go on."""
+
+
+class Call(Exit):
+    """A call of firmware that the host has served."""
 
 
 class GuestBus(Protocol):
@@ -43,6 +59,9 @@ class GuestBus(Protocol):
 
     def store(self, address: int, size: int, value: int) -> Mmio | None:
         """Store, or the exit that will."""
+
+    def has_system(self, register: int, *, read: bool) -> bool:
+        """Whether `read_system` (or `write_system`) knows a register."""
 
     def read_system(self, register: int) -> int:
         """MRS of a system register by its 16-bit encoding: those of a GICv3's CPU interface."""

@@ -147,6 +147,12 @@ class VirtualInterface:
         found = self._highest()
         return found is not None and bool(self.lr[found] & LR_GROUP1 or not self.ctlr_kept & _FIQ_ENABLE)
 
+    @property
+    def fiq_signalled(self) -> bool:
+        """Whether the virtual FIQ input is: by an interrupt of group 0, where the guest has asked for that."""
+        found = self._highest()
+        return found is not None and not self.lr[found] & LR_GROUP1 and bool(self.ctlr_kept & _FIQ_ENABLE)
+
     def iar(self) -> int:
         """GICV_IAR: pending to active. Returns id | source << 10; 1023 for nothing, 1022 for one of group 1."""
         return self._acknowledge(alias=False)

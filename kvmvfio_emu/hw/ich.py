@@ -34,6 +34,25 @@ _IDLE = 0x100
 _RPR_IDLE = 0xFF
 #: The smallest binary points that make a difference: bits that priorities do not have never split one.
 _MIN_BPR0, _MIN_BPR1 = _LEVEL_SHIFT - 1, _LEVEL_SHIFT
+_BOTH = {
+    gicv3.ICC_PMR_EL1,
+    gicv3.ICC_BPR0_EL1,
+    gicv3.ICC_BPR1_EL1,
+    gicv3.ICC_CTLR_EL1,
+    gicv3.ICC_SRE_EL1,
+    gicv3.ICC_IGRPEN0_EL1,
+    gicv3.ICC_IGRPEN1_EL1,
+    gicv3.ICC_AP0R_EL1[0],
+    gicv3.ICC_AP1R_EL1[0],
+}
+_READABLE = _BOTH | {
+    gicv3.ICC_IAR0_EL1,
+    gicv3.ICC_IAR1_EL1,
+    gicv3.ICC_HPPIR0_EL1,
+    gicv3.ICC_HPPIR1_EL1,
+    gicv3.ICC_RPR_EL1,
+}
+_WRITABLE = _BOTH | {gicv3.ICC_EOIR0_EL1, gicv3.ICC_EOIR1_EL1, gicv3.ICC_DIR_EL1}
 _BPR_MASK, _PMR_MASK = 7, 0xFF
 
 
@@ -128,6 +147,18 @@ class IchInterface(VirtualInterface):
         group = _group(self.lr[best[2]])
         return best[2] if best[0] & self._split(group) < self.running_priority else None
 
+    @property
+    def signalled(self) -> bool:
+        """Whether the virtual IRQ input is asserted: by an interrupt of group 1."""
+        found = self._highest()
+        return found is not None and bool(self.lr[found] & LR_GROUP1)
+
+    @property
+    def fiq_signalled(self) -> bool:
+        """Whether the virtual FIQ input is: by one of group 0 (ICH_VMCR_EL2.VFIQEn is fixed)."""
+        found = self._highest()
+        return found is not None and not self.lr[found] & LR_GROUP1
+
     # -- the guest's side ---------------------------------------------------------------------------------------------
 
     def hppir_of(self, group: int) -> int:
@@ -172,6 +203,11 @@ class IchInterface(VirtualInterface):
                 elif lr & LR_EOI and not lr & LR_PENDING:
                     self.eisr |= 1 << index
                 return
+
+    @staticmethod
+    def has(register: int, *, read: bool) -> bool:
+        """Whether `read` (or `write`) serves that one."""
+        return register in (_READABLE if read else _WRITABLE)
 
     def read(self, register: int) -> int | None:
         """A guest's MRS of an ICC register (its encoding); None: the hardware does not serve that one."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from kvmvfio_emu import profiles
 from kvmvfio_emu.engine.clock import Clock
@@ -21,6 +22,11 @@ from kvmvfio_emu.kernel.kvm.module import Kvm
 from kvmvfio_emu.kernel.vfio.module import Vfio
 from kvmvfio_emu.profiles import Profile
 
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
+
+#: To whoever runs a vCPU whose memory holds code.
+NO_ENGINE = "a vCPU is to execute machine code, which takes: pip install kvmvfio-emu[vcpu]"
 DEFAULT_MACHINE = "calxeda-midway"
 
 
@@ -53,7 +59,23 @@ def boot(
 
         host.modules["iommufd"] = Iommufd(host)
     host.modules["vfio"] = Vfio(host)
+    if profile.arch != "x86_64":
+        host.guest_engine = load_engine
     return host
+
+
+def load_engine(vcpu: Vcpu) -> GuestProgram | None:
+    """What executes the machine code in the memory of ``vcpu``; None, and a line on stderr, without the extra."""
+    try:
+        from kvmvfio_emu.guest.machine.engine import MachineGuest
+    except ModuleNotFoundError as missing:
+        if missing.name != "unicorn":
+            raise
+        if vcpu.index == 0 and not vcpu.has_run:
+            print(f"kvmvfio-emu: {NO_ENGINE}", file=sys.stderr)
+        vcpu.host.event("no_engine", vcpu=vcpu.index)
+        return None
+    return MachineGuest(vcpu)
 
 
 def load_guest(place: str) -> Callable[[int], GuestProgram | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvmvfio_emu.engine.clock import Clock
 from kvmvfio_emu.engine.poller import Poller
@@ -25,6 +25,9 @@ from kvmvfio_emu.kernel.irq import IrqSubsystem
 from kvmvfio_emu.kernel.task import Task
 from kvmvfio_emu.kernel.usercopy import UserMemory
 from kvmvfio_emu.profiles import Profile
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 
 
 class Module(Protocol):
@@ -60,6 +63,8 @@ class Host:
         self.inodes: dict[tuple[int, int], File] = {}  #: (device, inode) of a file's backing, kept by the doors
         #: What a new vCPU of that number executes, if the user or the board says so.
         self.guest_program: Callable[[int], GuestProgram | None] = lambda number: None
+        #: What executes the machine code in a vCPU's memory when it has no program.
+        self.guest_engine: Callable[[Vcpu], GuestProgram | None] = lambda vcpu: None
         self.call_fd = -1  #: the descriptor of the ioctl in progress, as its caller knows it
         self.faults: Faults | None = None  #: what is to go wrong; None while nothing is
         self.scheduler = Scheduler()

@@ -48,6 +48,7 @@ class Vma(NamedTuple):
     offset: int
     device: int
     inode: int
+    shared: bool = False
 
 
 class UserMemory:
@@ -99,6 +100,7 @@ class UserMemory:
                     int(offset, 16),
                     os.makedev(major, minor),
                     int(inode),
+                    perms[3] == "s",
                 )
 
     def find_vma(self, address: int) -> Vma | None:

@@ -89,6 +89,19 @@ class VcpuBus:
             self._vcpu.vm.memory.mark_dirty(slot, address)
             self._vcpu.vm.mm.write(hva, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
+    def is_device(self, address: int) -> bool:
+        """Whether the page at guest physical ``address``, in a slot, is a device that the user mapped there."""
+        slot = self._vcpu.vm.memory.find(address)
+        return slot is not None and self._device(address, slot.hva + address - slot.gpa) is not None
+
+    def has_system(self, register: int, *, read: bool) -> bool:
+        """Whether the hardware, or KVM for it, serves a register of the GICv3's CPU interface."""
+        if not isinstance(self._vcpu.interface, IchInterface):
+            return False
+        if not read and register in (gicv3.ICC_SGI1R_EL1, gicv3.ICC_SGI0R_EL1):
+            return isinstance(self._vcpu.vm.vgic, VgicV3)
+        return self._vcpu.interface.has(register, read=read)
+
     def read_system(self, register: int) -> int:
         """A guest's MRS of a register of the GICv3 CPU interface, which the hardware serves without an exit."""
         interface = self._vcpu.interface

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvmvfio_emu import uapi
@@ -60,6 +61,7 @@ class Memory:
         self._dirty: dict[int, set[int]] = {}
         #: Guest page -> what device the user mapped there, if any: the stage-2 table, forgotten with every change.
         self.stage2: dict[int, tuple[File, int] | None] = {}
+        self.generation = 0  #: counts the changes
 
     def set_region(self, region: Any) -> None:
         """KVM_SET_USER_MEMORY_REGION with a ``struct kvm_userspace_memory_region``. EINVAL, EEXIST, EFAULT."""
@@ -72,6 +74,7 @@ class Memory:
         )
         self._check_arguments(new)
         self.stage2.clear()
+        self.generation += 1
         old = self._slots.get(new.number)
         if not new.size:
             if old is None:
@@ -120,6 +123,9 @@ class Memory:
     def slot(self, number: int) -> Slot | None:
         """The slot with that number, if it is set."""
         return self._slots.get(number)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
 
     def find(self, gpa: int) -> Slot | None:
         """The slot that holds guest address ``gpa``, if any."""
@@ -193,4 +199,5 @@ class Memory:
     def clear(self) -> None:
         """Drop all slots: the virtual machine goes away."""
         self._slots.clear()
+        self.generation += 1
         self._dirty.clear()

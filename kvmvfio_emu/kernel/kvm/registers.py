@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.cortex_a72 import CACHES
@@ -57,6 +57,16 @@ _CORE = _layout()
 _PSTATE = uapi.ffi.offsetof("struct kvm_regs", "regs", "pstate") // 4
 
 
+class LiveRegisters(Protocol):
+    """What executes the guest, and has the registers while it does."""
+
+    def fetch(self) -> None:
+        """The file is about to be read or changed: it must show what the guest has."""
+
+    def changed(self) -> None:
+        """The file was changed, or is about to be: the guest goes on with what it holds then."""
+
+
 class RegisterFile:
     """One vCPU's. It is there from KVM_ARM_VCPU_INIT on, whose ``features`` (bits) decide what it holds."""
 
@@ -66,19 +76,21 @@ class RegisterFile:
         self._profile = vcpu.host.profile
         self.is_32bit = bool(features >> uapi.KVM_ARM_VCPU_EL1_32BIT & 1)
         self._psci_0_2 = bool(features >> uapi.KVM_ARM_VCPU_PSCI_0_2 & 1)
-        self._declared: tuple[SystemRegister, ...] = system_registers(
+        #: The system registers that there are.
+        self.declared: tuple[SystemRegister, ...] = system_registers(
             self._profile,
             pmu=bool(features >> uapi.KVM_ARM_VCPU_PMU_V3 & 1),
             gic_version=vcpu.host.machine.board.gic_version,
         )
-        self._by_index = {index_of(register.encoding): register for register in self._declared}
-        self._invariant = {index_of(register.encoding): register for register in self._declared[: self._invariants]}
+        self._by_index = {index_of(register.encoding): register for register in self.declared}
+        self._invariant = {index_of(register.encoding): register for register in self.declared[: self._invariants]}
         #: ``struct kvm_regs``.
         self.core: Any = uapi.ffi.new("struct kvm_regs *")
         #: System registers by the architecture's name.
         self.system: dict[str, int] = {}
         self.timers = Timers(vcpu.host.clock, arch)
         self._caches: dict[int, int] = {}
+        self.live: LiveRegisters | None = None
         self.reset()
 
     @property
@@ -89,11 +101,13 @@ class RegisterFile:
         """As after a reset of the CPU."""
         uapi.ffi.memmove(self.core, bytes(4 * _WORDS), 4 * _WORDS)
         self.core.regs.pstate = _RESET_32 if self.is_32bit else _RESET_64
-        self.system = {register.name: register.reset for register in self._declared}
+        self.system = {register.name: register.reset for register in self.declared}
         self.system["MPIDR_EL1"] = self._vcpu.mpidr
         if "CLIDR_EL1" not in self._profile.invariant_registers:
             self.system["CLIDR_EL1"] = virtual_clidr()
         self.timers.reset()
+        if self.live is not None:
+            self.live.changed()
 
     # -- the list ---------------------------------------------------------------------------------------------
 
@@ -103,7 +117,7 @@ class RegisterFile:
             yield _CORE_ID | (size.bit_length() - 1) << uapi.KVM_REG_SIZE_SHIFT | word
         yield from firmware.REGISTERS
         yield from self._timer_ids
-        yield from (register.id for register in self._declared)
+        yield from (register.id for register in self.declared)
         yield from (_CACHE_INDEX | number for number in self._cache_numbers)
 
     @property
@@ -119,6 +133,8 @@ class RegisterFile:
     def get(self, number: int) -> bytes:
         """The value of register ``number``. EINVAL another architecture's or a wrong size; ENOENT unknown."""
         kind, size = self._kind(number), _size(number)
+        if self.live is not None:
+            self.live.fetch()
         if kind == uapi.KVM_REG_ARM_CORE:
             return bytes(self._core_slice(number))
         if kind in _FIRMWARE:
@@ -144,6 +160,9 @@ class RegisterFile:
     def set(self, number: int, raw: bytes | bytearray) -> None:
         """Set register ``number``. As `get`; EINVAL a value that it cannot have; EBUSY."""
         kind, value = self._kind(number), int.from_bytes(raw, "little")
+        if self.live is not None:
+            self.live.fetch()
+            self.live.changed()
         if kind == uapi.KVM_REG_ARM_CORE:
             self._set_core(number, raw)
         elif kind in _FIRMWARE:

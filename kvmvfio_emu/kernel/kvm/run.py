@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.engine.scheduler import Turn
-from kvmvfio_emu.guest.base import Exit, Mmio, PowerOff, Wfi
+from kvmvfio_emu.guest.base import Call, CpuOff, Exit, Mmio, Pause, Reset, Wfi
 from kvmvfio_emu.kernel.calltrace import show_return
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
@@ -131,6 +131,9 @@ class RunCall:
         self._complete_mmio()
         if self._signalled():
             raise self._interrupted()
+        if vcpu.program is None and any(True for _ in vcpu.vm.memory):
+            vcpu.program = vcpu.host.guest_engine(vcpu)  # which says why, if it cannot
+            vcpu.has_engine = vcpu.program is not None
         if vcpu.program is None:
             vcpu.host.event("no_guest_program", vcpu=vcpu.index)
             vcpu.run.exit_reason = uapi.KVM_EXIT_INTERNAL_ERROR
@@ -206,6 +209,8 @@ class RunCall:
                 if vcpu.forced is not None:
                     return vcpu.forced
                 exit_ = program.step(vcpu.bus)
+                if type(exit_) is Pause:
+                    break
                 if exit_ is not None:
                     return exit_
                 clock.advance(STEP_NS)
@@ -228,10 +233,17 @@ class RunCall:
             to_user = self._handle_mmio(cause)
             vcpu.exits["mmio_exit_user" if to_user else "mmio_exit_kernel"] += 1
             return to_user
-        assert isinstance(cause, PowerOff)
         vcpu.exits["hvc_exit_stat"] += 1
-        vcpu.mp_state = uapi.KVM_MP_STATE_STOPPED
-        self._system_event(uapi.KVM_SYSTEM_EVENT_SHUTDOWN)
+        if isinstance(cause, Call):
+            return False
+        if isinstance(cause, CpuOff):
+            vcpu.mp_state = uapi.KVM_MP_STATE_STOPPED
+            return False
+        for other in vcpu.vm.vcpus:  # kvm_prepare_system_event
+            other.mp_state = uapi.KVM_MP_STATE_STOPPED
+            other.kick()
+        event = uapi.KVM_SYSTEM_EVENT_RESET if isinstance(cause, Reset) else uapi.KVM_SYSTEM_EVENT_SHUTDOWN
+        self._system_event(event)
         return True
 
     def _system_event(self, kind: int) -> int:
@@ -280,4 +292,4 @@ def _exit_event(cause: Exit | str) -> str:
     """The counter that a reason for leaving the guest belongs to."""
     if isinstance(cause, str):
         return f"vmexit_{cause}"
-    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio", PowerOff: "vmexit_hvc"}[type(cause)]
+    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio"}.get(type(cause), "vmexit_hvc")

@@ -22,6 +22,7 @@ REGISTERS = (
     uapi.KVM_REG_ARM_PTIMER_CNT,
     uapi.KVM_REG_ARM_PTIMER_CVAL,
 )
+_ENABLE, _MASKED = 1 << 0, 1 << 1
 _CONDITION_MET = 1 << 2  #: ISTATUS of the control register, which only the hardware sets
 _MASK = (1 << 64) - 1
 _HZ = 62_500_000
@@ -49,10 +50,10 @@ class Timers:
         for timer in (self.virtual, self.physical):
             timer.control = timer.compare = 0
 
-    def count(self, timer: Timer) -> int:
-        """The counter as the guest reads it."""
+    def count(self, timer: Timer, ahead: int = 0) -> int:
+        """The counter as the guest reads it, ``ahead`` nanoseconds from now."""
         offset = timer.offset if self._arch.counter_offset is None else self._arch.counter_offset
-        return _ticks(self._clock.now) - offset & _MASK
+        return _ticks(self._clock.now + ahead) - offset & _MASK
 
     def get(self, number: int) -> int:
         """One of `REGISTERS`."""
@@ -62,6 +63,50 @@ class Timers:
         if part == 2:
             return timer.compare
         return timer.control | (_CONDITION_MET if self.count(timer) >= timer.compare else 0)
+
+    # -- the guest's side -----------------------------------------------------------------------------------------
+
+    def read_system(self, crm: int, op2: int, ahead: int) -> int | None:
+        """A guest's MRS of CNT*_EL0 (CRn 14), ``ahead`` nanoseconds from now; None: no such register."""
+        if crm == 0:
+            if op2 == 0:
+                return _HZ
+            return self.count(self.physical if op2 == 1 else self.virtual, ahead) if op2 in (1, 2) else None
+        timer = {2: self.physical, 3: self.virtual}.get(crm)
+        if timer is None or op2 > 2:
+            return None
+        if op2 == 0:
+            return timer.compare - self.count(timer, ahead) & 0xFFFFFFFF
+        if op2 == 1:
+            return timer.control | (_CONDITION_MET if self._met(timer, ahead) else 0)
+        return timer.compare
+
+    def write_system(self, crm: int, op2: int, value: int, ahead: int) -> None:
+        """A guest's MSR of a timer's TVAL (op2 0), CTL (1) or CVAL (2)."""
+        timer = self.physical if crm == 2 else self.virtual
+        if op2 == 0:
+            signed = (value & 0xFFFFFFFF) - ((value & 1 << 31) << 1)
+            timer.compare = self.count(timer, ahead) + signed & _MASK
+        elif op2 == 1:
+            timer.control = value & (_ENABLE | _MASKED)
+        else:
+            timer.compare = value & _MASK
+
+    def asserted(self, timer: Timer) -> bool:
+        """The timer's interrupt line, which is level-sensitive."""
+        return timer.control & (_ENABLE | _MASKED) == _ENABLE and self.count(timer) >= timer.compare
+
+    def until(self, timer: Timer) -> int | None:
+        """Nanoseconds until the line rises; None: it is up, or will not."""
+        if timer.control & (_ENABLE | _MASKED) != _ENABLE:
+            return None
+        left = timer.compare - self.count(timer)
+        return -(-left * 1_000_000_000 // _HZ) if left > 0 else None
+
+    def _met(self, timer: Timer, ahead: int) -> bool:
+        return bool(timer.control & _ENABLE) and self.count(timer, ahead) >= timer.compare
+
+    # -- userspace's --------------------------------------------------------------------------------------------------
 
     def set(self, number: int, value: int) -> None:
         """Set one. A counter is set by its offset, unless that was given for the whole virtual machine."""

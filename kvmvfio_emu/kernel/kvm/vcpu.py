@@ -45,6 +45,7 @@ class Vcpu:
         self.interface.pmr = self.interface.bpr = self.interface.abpr = 0
         self.bus = VcpuBus(self)
         self.program: GuestProgram | None = vm.host.guest_program(number)
+        self.has_engine = False  #: `program` executes what is in memory
         self.initialized = vm.arch.vcpus_start_ready  #: KVM_ARM_VCPU_INIT was called
         self.features = 0  #: of KVM_ARM_VCPU_INIT, bits, without POWER_OFF
         self.requested = 0  #: the same with POWER_OFF, also those of calls that failed, where the profile keeps them
@@ -123,6 +124,11 @@ class Vcpu:
     def irq_asserted(self) -> bool:
         """What the guest sees at its IRQ input."""
         return self.interface.signalled or bool(self.inputs & 1)
+
+    @property
+    def fiq_asserted(self) -> bool:
+        """What the guest sees at its FIQ input."""
+        return self.interface.fiq_signalled or bool(self.inputs & 2)
 
     @property
     def runnable(self) -> bool:

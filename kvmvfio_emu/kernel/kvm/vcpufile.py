@@ -182,7 +182,7 @@ class VcpuFile(File):
     def get_one_reg(self, arg: UserPtr) -> int:
         """A register's value. ENOEXEC before KVM_ARM_VCPU_INIT, EFAULT; ENOENT, EINVAL as `RegisterFile.get`."""
         one = self._one_reg(arg)
-        if self.vcpu.registers is None:
+        if self.vcpu.registers is None or not self.host.profile.one_reg:
             raise KernelError(errno.ENOENT, "this profile models no registers")
         self.host.current.copy_to_user(one.addr, self.vcpu.registers.get(one.id))
         return 0
@@ -192,7 +192,7 @@ class VcpuFile(File):
         """Set a register. As KVM_GET_ONE_REG; EINVAL, EBUSY as `RegisterFile.set`."""
         one = self._one_reg(arg)
         registers = self.vcpu.registers
-        if registers is None:
+        if registers is None or not self.host.profile.one_reg:
             raise KernelError(errno.ENOENT, "this profile models no registers")
         registers.set(one.id, self.host.current.copy_from_user(one.addr, registers.size_to_set(one.id)))
         return 0
@@ -208,7 +208,7 @@ class VcpuFile(File):
         self._require_init()
         task = self.host.current
         room = int.from_bytes(task.copy_from_user(arg, 8), "little")
-        numbers = list(self.vcpu.registers.ids()) if self.vcpu.registers is not None else []
+        numbers = list(self.vcpu.registers.ids()) if self.vcpu.registers is not None and self.host.profile.one_reg else []
         task.copy_to_user(arg, len(numbers).to_bytes(8, "little"))
         if room < len(numbers):
             raise KernelError(errno.E2BIG, f"room for {room} of {len(numbers)} registers")

@@ -58,11 +58,10 @@ def vcpu_init(vcpu: Vcpu, init: Any) -> None:
     vcpu.features = features & ~_POWER_OFF
     vcpu.initialized = True
     vcpu.mp_state = uapi.KVM_MP_STATE_STOPPED if features & _POWER_OFF else uapi.KVM_MP_STATE_RUNNABLE
-    if profile.one_reg:
-        if vcpu.registers is None:
-            vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
-        else:
-            vcpu.registers.reset()
+    if vcpu.registers is None:
+        vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
+    else:
+        vcpu.registers.reset()
 
 
 def _check_features(features: int, profile: Profile) -> None:

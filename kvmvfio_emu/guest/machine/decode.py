@@ -1,0 +1,77 @@
+"""Which loads and stores tell the hypervisor what they do: those for which ESR_EL2's syndrome is valid (Arm DDI 0487).
+
+Single general registers without writeback. Pairs, writeback, SIMD and exclusives give no valid syndrome.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvmvfio_emu.kernel.kvm.sysregs import Encoding
+
+ZERO = 31
+
+
+class Access(NamedTuple):
+    """A load or store of ``size`` bytes; ``register`` 31 is the zero register."""
+
+    store: bool
+    size: int
+    register: int
+    signed: bool = False
+    wide: bool = True  #: a sign goes into all 64 bits of the register
+
+    def loaded(self, value: int) -> int:
+        """What the register holds after ``value`` was loaded."""
+        value &= (1 << 8 * self.size) - 1
+        if self.signed and value >> 8 * self.size - 1:
+            value |= -1 << 8 * self.size
+        return value & (0xFFFFFFFFFFFFFFFF if self.wide else 0xFFFFFFFF)
+
+
+def decode(word: int) -> Access | None:
+    """The access of instruction ``word``, None when its syndrome is not valid."""
+    size, register = word >> 30, word & 31
+    if word & 0x3F000000 == 0x18000000:  # literal
+        return None if size == 3 else Access(False, 8 if size == 1 else 4, register, size == 2)
+    if word & 0x3F000000 == 0x08000000:  # exclusive and ordered
+        ordered = word & 0x00A08000 == 0x00808000
+        return Access(not word & 1 << 22, 1 << size, register) if ordered else None
+    unsigned_offset = word & 0x3F000000 == 0x39000000
+    unscaled = word & 0x3F200400 == 0x38000000
+    register_offset = word & 0x3F200C00 == 0x38200800
+    if not (unsigned_offset or unscaled or register_offset):
+        return None
+    operation = word >> 22 & 3
+    if operation < 2:
+        return Access(operation == 0, 1 << size, register)
+    if size == 3 or (size == 2 and operation == 3):
+        return None  # a prefetch, or unallocated
+    return Access(False, 1 << size, register, signed=True, wide=operation == 2)
+
+
+class SystemAccess(NamedTuple):
+    """MRS or MSR of a system register."""
+
+    read: bool
+    encoding: Encoding
+    register: int
+
+
+def decode_system(word: int) -> SystemAccess | None:
+    """The MRS or MSR (register) that instruction ``word`` is."""
+    if word & 0xFFD00000 != 0xD5100000:
+        return None
+    encoding = (word >> 19 & 3, word >> 16 & 7, word >> 12 & 15, word >> 8 & 15, word >> 5 & 7)
+    return SystemAccess(bool(word & 1 << 21), encoding, word & 31)
+
+
+def is_cache_maintenance(word: int) -> bool:
+    """DC by address: SYS with CRn 7."""
+    return word & 0xFFF8F000 == 0xD5087000
+
+
+def uses_vectors(word: int) -> bool:
+    """Whether it is of the SIMD and floating point class, or a load or store of its registers."""
+    group = word >> 25 & 0xF
+    return group & 7 == 7 or (group & 5 == 4 and bool(word >> 26 & 1))

@@ -1,0 +1,228 @@
+"""A vCPU that executes the machine code in its memory: the guest's program behind KVM_RUN, on the engine `unicorn`.
+
+One `step` runs until something stops the engine: an access to what is no memory, an exception, WFI, the end of a time
+slice. What it means is decided here, outside of the engine, so the model's code never runs inside of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import weakref
+from typing import TYPE_CHECKING
+
+from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, Pause, Wfi
+from kvmvfio_emu.guest.machine import binding as b
+from kvmvfio_emu.guest.machine import exceptions as x
+from kvmvfio_emu.guest.machine.decode import (
+    ZERO,
+    Access,
+    decode,
+    decode_system,
+    is_cache_maintenance,
+    uses_vectors,
+)
+from kvmvfio_emu.guest.machine.memory import GuestMemory
+from kvmvfio_emu.guest.machine.system import SystemRegisters
+from kvmvfio_emu.guest.machine.ticker import SLICE_NS, ticker
+from kvmvfio_emu.guest.machine.transfer import Transfer
+from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm import psci
+
+if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.run import RunCall
+    from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
+
+_WFI = 0xD503207F
+#: With an interrupt that waits for the guest to unmask it, this many instructions at first, then twice as many.
+_WATCHED, _MOST_WATCHED = 64, 1 << 14
+_WORD = 4
+
+
+class MachineGuest:
+    """Executes ``vcpu`` from its PC."""
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        assert vcpu.registers is not None
+        self._vcpu = vcpu
+        self._file = vcpu.registers
+        self._system = SystemRegisters(vcpu)
+        self._cpu = b.Cpu(self._missed, self._raised, self._system.read, self._system.write)
+        weakref.finalize(vcpu, self._cpu.close).atexit = False
+        self._transfer = Transfer(self._cpu, self._file)
+        self._memory = GuestMemory(vcpu, self._cpu)
+        self._file.live = self
+        self._stale = True  #: the file holds what the engine has not
+        self._fresh = False  #: the file holds what the engine has
+        self._call: RunCall | None = None
+        self._pending: Access | None = None
+        self._watched = 0
+        self._access: tuple[int, int, int, int] | None = None
+        self._exception: int | None = None
+
+    # -- the register file's owner ------------------------------------------------------------------------------------
+
+    def fetch(self) -> None:
+        """The file is about to be read or changed."""
+        if not self._stale and not self._fresh:
+            self._transfer.save()
+            self._fresh = True
+
+    def changed(self) -> None:
+        """The file was changed."""
+        self._stale = True
+
+    def _load(self) -> None:
+        self._transfer.load()
+        self._cpu.forget_all_code()  # whoever sets registers may have loaded another program, too
+        self._stale = False
+
+    # -- what the engine tells ----------------------------------------------------------------------------------------
+
+    def _missed(self, access: int, address: int, size: int, value: int) -> None:
+        if self._access is None:  # of several the first counts
+            self._access = (access, address, size, value)
+
+    def _raised(self, number: int) -> None:
+        self._exception = number
+
+    # -- a vCPU's program ---------------------------------------------------------------------------------------------
+
+    def step(self, bus: GuestBus) -> Exit | None:
+        """Run until something stops it. EFAULT, ENOSYS: what KVM_RUN returns when it cannot go on."""
+        vcpu, cpu, memory = self._vcpu, self._cpu, self._memory
+        if self._stale:
+            self._load()
+        if vcpu.call is not self._call or memory.changed:
+            self._call = vcpu.call
+            memory.enter()
+        pc = self._take_interrupts(cpu.read(b.PC))
+        self._fresh = False
+        self._access = self._exception = None
+        ticks = ticker.ticks
+        ticker.enter(cpu.handle)
+        try:
+            cpu.run(pc, self._watched)
+        finally:
+            ticker.leave()
+        self._system.settle()
+        if memory.by_pages:
+            memory.flush()
+        return self._stopped(bus, ticked=ticker.ticks != ticks)
+
+    def complete(self, value: int) -> None:
+        """The access of the last exit is done: a load's register gets ``value``, and the guest goes on after it."""
+        if self._stale:
+            self._load()
+        access, self._pending = self._pending, None
+        assert access is not None
+        self._finish(access, value)
+
+    def _finish(self, access: Access, value: int) -> None:
+        cpu = self._cpu
+        if not access.store and access.register != ZERO:
+            cpu.write(b.X[access.register], access.loaded(value))
+        cpu.write(b.PC, cpu.read(b.PC) + _WORD)
+        self._fresh = False
+
+    def _take_interrupts(self, pc: int) -> int:
+        """Exception entry for what is asserted and not masked. Returns where to go on."""
+        vcpu, cpu = self._vcpu, self._cpu
+        irq, fiq, serror = vcpu.irq_asserted, vcpu.fiq_asserted, vcpu.serror_pending
+        if not (irq or fiq or serror):
+            self._watched = 0
+            return pc
+        pstate = cpu.read(b.PSTATE)
+        if serror and not pstate & x.SERROR_MASK:
+            vcpu.serror_pending = False
+            vector = x.SERROR
+        elif fiq and not pstate & x.FIQ_MASK:
+            vector = x.FIQ
+        elif irq and not pstate & x.IRQ_MASK:
+            vector = x.IRQ
+        else:  # look soon whether the guest unmasks it
+            self._watched = min(self._watched * 2 or _WATCHED, _MOST_WATCHED)
+            return pc
+        self._watched = 0
+        vcpu.host.event("guest_irq", vcpu=vcpu.index)
+        x.enter(cpu, vector, pc, pstate)
+        return cpu.read(b.PC)
+
+    # -- why it stopped -----------------------------------------------------------------------------------------------
+
+    def _stopped(self, bus: GuestBus, *, ticked: bool) -> Exit | None:
+        if self._access is not None:
+            return self._on_access(bus, *self._access)
+        if self._exception is not None:
+            return self._on_exception(self._exception, bus)
+        if not ticked:
+            # With a tick it may be the instruction before where it was stopped; then a WFI may as well have ended.
+            waits = self._cpu.word(self._cpu.read(b.PC) - _WORD) == _WFI
+            return Wfi() if waits else None
+        self._vcpu.host.clock.advance(SLICE_NS)
+        self._memory.refresh()
+        return Pause()
+
+    def _on_access(self, bus: GuestBus, kind: int, address: int, size: int, value: int) -> Exit | None:
+        cpu = self._cpu
+        pc, write = cpu.read(b.PC), kind in b.MEM_WRITES
+        if kind in b.MEM_FETCHES:
+            if self._memory.fault(address, write=False):
+                return None
+            x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, pc)
+            return Pause()  # the handler may be no better
+        if self._memory.fault(address, write=write):
+            return None
+        word = cpu.word(pc)
+        if word is not None and is_cache_maintenance(word):
+            cpu.write(b.PC, pc + _WORD)
+            return None
+        if address % size:
+            syndrome = x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0)
+            x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), x.EC_DATA_ABORT, syndrome, address)
+            return None
+        access = None if word is None else decode(word)
+        if access is None or access.size != size:
+            raise KernelError(errno.ENOSYS, f"the access to {address:#x} at {pc:#x} has no valid syndrome")
+        if access.store:
+            leave: Mmio | int | None = bus.store(address, size, value & (1 << 8 * size) - 1)
+        else:
+            leave = bus.load(address, size)
+        if isinstance(leave, Mmio):
+            self._pending = access
+            return leave
+        self._finish(access, leave or 0)
+        self._memory.refresh()  # a device may have written
+        return None
+
+    def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
+        cpu = self._cpu
+        pc, pstate = cpu.read(b.PC), cpu.read(b.PSTATE)
+        if number in (b.HVC, b.SMC):  # PC is after them
+            return psci.call(self._vcpu, self, trapped_smc=number == b.SMC)
+        word = cpu.word(pc)
+        if number == b.UNDEFINED:
+            access = None if word is None else decode_system(word)
+            if access is not None and self._system.serve(bus, access, cpu):
+                cpu.write(b.PC, pc + _WORD)
+                return None
+            x.enter_undefined(cpu, pc, pstate, vectors=word is not None and uses_vectors(word))
+        elif number == b.SVC:
+            before = cpu.word(pc - _WORD)
+            x.enter_synchronous(cpu, pc, pstate, x.EC_SVC, 0 if before is None else before >> 5 & 0xFFFF)
+        elif number == b.BREAKPOINT:
+            x.enter_synchronous(cpu, pc, pstate, x.EC_BREAKPOINT, 0 if word is None else word >> 5 & 0xFFFF)
+        else:
+            kind = x.EC_PREFETCH_ABORT if number == b.PREFETCH_ABORT else x.EC_DATA_ABORT
+            x.enter_synchronous(cpu, pc, pstate, kind, x.EXTERNAL_ABORT, pc)
+            return Pause()
+        return None
+
+    # -- what firmware calls need -------------------------------------------------------------------------------------
+
+    def argument(self, number: int) -> int:
+        """General register ``number``."""
+        return self._cpu.read(b.X[number])
+
+    def answer(self, value: int) -> None:
+        """The result of a call: X0."""
+        self._cpu.write(b.X[0], value)
