@@ -6,6 +6,7 @@ It holds no state of the model, which stays single-threaded: it only calls the e
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -42,7 +43,12 @@ class Ticker:
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._tick, name="kvmvfio-emu-ticker", daemon=True)
-            self._thread.start()
+            # Signals are for the others: a supervisor waits for those of its children.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                self._thread.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _tick(self) -> None:
         idle = 0

@@ -16,8 +16,8 @@ from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.registers import RegisterFile
 
-#: Kept in the file alone: debug registers trap nothing here, the 32-bit ones belong to guests that there are not.
-_KVMS = ("DBG", "MDCCINT", "MDSCR", "OSLSR", "MPIDR", "DACR32", "IFSR32", "FPEXC32")
+#: Kept in the file alone, as the engine has no RAS and no stage 1 of younger architectures: debug registers trap nothing here, the 32-bit ones belong to guests that there are not.
+_KVMS = ("DBG", "MDCCINT", "MDSCR", "OSLSR", "MPIDR", "DACR32", "IFSR32", "FPEXC32", "DISR", "TCR2", "PIR")
 
 
 class Transfer:
@@ -31,7 +31,6 @@ class Transfer:
             register.name: register.encoding
             for register in file.declared
             if not register.fixed and not register.name.startswith(_KVMS)
-            if cpu.read_system(register.encoding) is not None
         }
 
     def load(self) -> None:
