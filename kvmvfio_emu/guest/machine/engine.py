@@ -92,6 +92,7 @@ class MachineGuest:
         vcpu, cpu, memory = self._vcpu, self._cpu, self._memory
         if self._stale:
             self._load()
+            vcpu.timer_lines.update()
         if vcpu.call is not self._call or memory.changed:
             self._call = vcpu.call
             memory.enter()

@@ -67,6 +67,9 @@ class SystemRegisters:
         if self._passed:
             passed, self._passed = self._passed, 0
             self._vcpu.host.clock.advance(passed)
+        if self._timer_set:
+            self._timer_set = False
+            self._vcpu.timer_lines.update()
 
     def serve(self, bus: GuestBus, access: SystemAccess, cpu: b.Cpu) -> bool:
         """An access that the engine refused. False: it is undefined here, too."""

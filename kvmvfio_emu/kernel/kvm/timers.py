@@ -1,6 +1,6 @@
 """The generic timer of a vCPU as userspace sees it: counters, controls, comparators (arch/arm64/kvm/arch_timer.c).
 
-Timers raise no interrupt here: what executes guest code decides when one fires.
+Their interrupts are in `timerirq`, which what executes guest code has to tell of changes.
 """
 
 from __future__ import annotations

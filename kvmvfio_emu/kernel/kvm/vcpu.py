@@ -9,6 +9,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.gich import VirtualInterface
 from kvmvfio_emu.hw.ich import IchInterface
 from kvmvfio_emu.kernel.kvm.guestbus import VcpuBus
+from kvmvfio_emu.kernel.kvm.timerirq import TimerLines
 from kvmvfio_emu.kernel.kvm.vcpuattr import VcpuAttributes
 from kvmvfio_emu.kernel.lib.shared import map_shared
 
@@ -54,6 +55,7 @@ class Vcpu:
         self.serror_pending = False  #: KVM_SET_VCPU_EVENTS
         self.guest_debug = 0  #: KVM_SET_GUEST_DEBUG's control word
         self.attributes = VcpuAttributes(self)
+        self.timer_lines = TimerLines(self)
         self.exits: Counter[str] = Counter()  #: how often it left the guest, by the names of its statistics
         self.has_run = False
         self.calls: list[RunCall] = []  #: KVM_RUNs: the one in progress, then those that wait for it
