@@ -1,0 +1,176 @@
+"""Machine code of the tests' guests, as words; each with what it does and its assembly."""
+
+#: Loads and stores of each size at x0, signs extended, then the results at x1 (memory).
+SIZES = (
+    0x39400002,  # ldrb w2,[x0]
+    0x39800403,  # ldrsb x3,[x0,#1]
+    0x79C00404,  # ldrsh w4,[x0,#2]
+    0xB9800405,  # ldrsw x5,[x0,#4]
+    0xF9400406,  # ldr x6,[x0,#8]
+    0x39004002,  # strb w2,[x0,#16]
+    0x79002404,  # strh w4,[x0,#18]
+    0xB9001405,  # str w5,[x0,#20]
+    0xF9000C06,  # str x6,[x0,#24]
+    0xF900101F,  # str xzr,[x0,#32]
+    0xA9000C22,  # stp x2,x3,[x1]
+    0xA9011424,  # stp x4,x5,[x1,#16]
+    0xB9002802,  # str w2,[x0,#40]
+    0x14000000,  # b .
+)
+#: Add 1 to x0 for ever.
+COUNT = (
+    0x91000400,  # add x0,x0,#1
+    0x17FFFFFF,  # b .-4
+)
+#: WFI, then a store to x0; for ever.
+WAIT = (
+    0xD503207F,  # wfi
+    0xB9000001,  # str w1,[x0]
+    0x17FFFFFE,  # b .-8
+)
+#: HVC with what userspace put into x0 and on, then a store of the answer to x9.
+PSCI = (
+    0xD4000002,  # hvc #0
+    0xF9000120,  # str x0,[x9]
+    0x14000000,  # b .
+)
+#: PSCI CPU_ON of vCPU 1 at x2 with context x3, wait until it has written to x4, a store of that to x9.
+START = (
+    0xD4000002,  # hvc #0
+    0xF9400085,  # ldr x5,[x4]
+    0xB4FFFFE5,  # cbz x5,.-4
+    0xF9000125,  # str x5,[x9]
+    0x14000000,  # b .
+)
+#: The other vCPU: its context and MPIDR_EL1 to 0x40002000, then CPU_OFF.
+OTHER = (
+    0xD53800A1,  # mrs x1,mpidr_el1
+    0x8B010000,  # add x0,x0,x1
+    0xD2A80002,  # movz x2,#0x4000,lsl #16
+    0xF2840002,  # movk x2,#0x2000
+    0xF9000040,  # str x0,[x2]
+    0xD2B08000,  # movz x0,#0x8400,lsl #16
+    0xF2800040,  # movk x0,#0x2
+    0xD4000002,  # hvc #0
+    0x14000000,  # b .
+)
+#: A pair, which has no syndrome.
+PAIR = (
+    0xA9400801,  # ldp x1,x2,[x0]
+)
+#: udf; the handler at VBAR + 0x200 stores ESR to x9.
+UNDEFINED = (
+    0x00000000,  # udf #0
+)
+#: A handler: ESR_EL1, FAR_EL1, ELR_EL1, SPSR_EL1 and SP to x9 and on.
+HANDLER = (
+    0xD5385201,  # mrs x1,esr_el1
+    0xD5386002,  # mrs x2,far_el1
+    0xD5384023,  # mrs x3,elr_el1
+    0xD5384004,  # mrs x4,spsr_el1
+    0x910003E5,  # mov x5,sp
+    0xF9000121,  # str x1,[x9]
+    0xF9000522,  # str x2,[x9,#8]
+    0xF9000923,  # str x3,[x9,#16]
+    0xF9000D24,  # str x4,[x9,#24]
+    0xF9001125,  # str x5,[x9,#32]
+    0x14000000,  # b .
+)
+#: One load of 4 bytes from x0.
+LOAD = (
+    0xB9400001,  # ldr w1,[x0]
+    0xB9000121,  # str w1,[x9]
+    0x14000000,  # b .
+)
+#: A store of x1 to x0, then one to x9.
+STORE = (
+    0xB9000001,  # str w1,[x0]
+    0xB9000121,  # str w1,[x9]
+    0x14000000,  # b .
+)
+#: Writes instruction w1 over the one at x0, executes it, and stores x2 to x9.
+MODIFY = (
+    0xB9000001,  # str w1,[x0]
+    0xD50B7B20,  # dc cvau,x0
+    0xD5033B9F,  # dsb ish
+    0xD50B7520,  # ic ivau,x0
+    0xD5033B9F,  # dsb ish
+    0xD5033FDF,  # isb
+    0xD63F0000,  # blr x0
+    0xF9000122,  # str x2,[x9]
+    0x14000000,  # b .
+)
+#: mov x2,#1; ret
+RETURN = (
+    0xD2800022,  # mov x2,#1
+    0xD65F03C0,  # ret
+)
+#: mov x2,#7
+SEVEN = (
+    0xD28000E2,  # mov x2,#7
+)
+#: GICv2 at x10 (distributor), x11 (CPU interface): on, all priorities, PPI 27.
+GIC = (
+    0x52800021,  # mov w1,#1
+    0xB9000141,  # str w1,[x10]
+    0x52801FE1,  # mov w1,#0xff
+    0xB9000561,  # str w1,[x11,#4]
+    0x52800021,  # mov w1,#1
+    0xB9000161,  # str w1,[x11]
+    0x52A10001,  # movz w1,#0x800,lsl #16
+    0xB9010141,  # str w1,[x10,#0x100]
+    0xD65F03C0,  # ret
+)
+#: After GIC: the virtual timer in x2 ticks, interrupts on, WFI until the handler has set x20, then that to x9.
+TIMER = (
+    0xD51BE302,  # msr cntv_tval_el0,x2
+    0xD2800021,  # mov x1,#1
+    0xD51BE321,  # msr cntv_ctl_el0,x1
+    0xD50342FF,  # msr daifclr,#2
+    0xD503207F,  # wfi
+    0xB4FFFFF4,  # cbz x20,.-4
+    0xF9000134,  # str x20,[x9]
+    0x14000000,  # b .
+)
+#: IRQ handler at VBAR + 0x280: IAR to x20, timer off, EOI.
+TICKED = (
+    0xB9400D74,  # ldr w20,[x11,#0xc]
+    0xD51BE33F,  # msr cntv_ctl_el0,xzr
+    0xB9001174,  # str w20,[x11,#0x10]
+    0xD69F03E0,  # eret
+)
+#: Interrupts on, then count in x0 until the handler has set x20; that to x9.
+SPIN = (
+    0xD51BE302,  # msr cntv_tval_el0,x2
+    0xD2800021,  # mov x1,#1
+    0xD51BE321,  # msr cntv_ctl_el0,x1
+    0xD50342FF,  # msr daifclr,#2
+    0x91000400,  # add x0,x0,#1
+    0xB4FFFFF4,  # cbz x20,.-4
+    0xF9000134,  # str x20,[x9]
+    0x14000000,  # b .
+)
+#: To EL0 at x1 with SP_EL0 0x123000.
+BELOW = (
+    0xD2860002,  # movz x2,#0x3000
+    0xF2A00242,  # movk x2,#0x12,lsl #16
+    0xD5184102,  # msr sp_el0,x2
+    0xD5184021,  # msr elr_el1,x1
+    0xD518401F,  # msr spsr_el1,xzr
+    0xD69F03E0,  # eret
+)
+#: EL0: svc #5.
+CALLS = (
+    0xD40000A1,  # svc #5
+    0x14000000,  # b .
+)
+#: CNTVCT_EL0 twice, to x9 and on.
+COUNTERS = (
+    0xD53BE041,  # mrs x1,cntvct_el0
+    0xD53BE042,  # mrs x2,cntvct_el0
+    0xD53BE003,  # mrs x3,cntfrq_el0
+    0xF9000121,  # str x1,[x9]
+    0xF9000122,  # str x2,[x9]
+    0xF9000123,  # str x3,[x9]
+    0x14000000,  # b .
+)
