@@ -35,7 +35,7 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--machine", help=f"board, by name or path (default: the profile's, or {DEFAULT_MACHINE})")
     parser.add_argument("--gic", choices=["v2", "v3"], help="the host's interrupt controller (default: the board's)")
-    parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the board's guest)")
+    parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the code in their memory, or the board's guest)")
     parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")
     parser.add_argument("--control", metavar="PATH", help="listen for `kvmvfio-emu ctl` on this UNIX socket")
     parser.add_argument("--report", action="store_true", help="at the end, print open files and counters on stderr")
@@ -52,9 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not argv:
         arguments.parser.error("no program; write it after --")
     host = boot(arguments.profile, arguments.machine, gic=int(arguments.gic[1:]) if arguments.gic else None)
-    guest = arguments.guest or host.machine.board.guest
-    if guest:
-        host.guest_program = load_guest(guest)
+    if arguments.guest:
+        host.guest_program = load_guest(arguments.guest)
+    elif host.machine.board.guest:
+        host.default_guest = load_guest(host.machine.board.guest)
     if arguments.control:
         os.environ[CONTROL_VARIABLE] = os.path.abspath(arguments.control)
     options = TraceOptions(arguments)

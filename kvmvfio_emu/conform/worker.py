@@ -107,7 +107,7 @@ def main() -> int:
         board = boards.load(machine)
         host = boot(profile, board if cpus is None else replace(board, cpus=cpus), gic=gic)
         if host.machine.board.guest:
-            host.guest_program = load_guest(host.machine.board.guest)
+            host.default_guest = load_guest(host.machine.board.guest)
         serve(host, argv)
     except KvmVfioEmuError as error:
         print(f"kvmvfio-emu: {error}", file=sys.stderr)

@@ -63,6 +63,8 @@ class Host:
         self.inodes: dict[tuple[int, int], File] = {}  #: (device, inode) of a file's backing, kept by the doors
         #: What a new vCPU of that number executes, if the user or the board says so.
         self.guest_program: Callable[[int], GuestProgram | None] = lambda number: None
+        #: The same by default: for a vCPU that has no such program, and no memory at its PC.
+        self.default_guest: Callable[[int], GuestProgram | None] | None = None
         #: What executes the machine code in a vCPU's memory when it has no program.
         self.guest_engine: Callable[[Vcpu], GuestProgram | None] = lambda vcpu: None
         self.call_fd = -1  #: the descriptor of the ioctl in progress, as its caller knows it

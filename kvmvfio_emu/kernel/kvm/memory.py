@@ -124,6 +124,9 @@ class Memory:
         """The slot with that number, if it is set."""
         return self._slots.get(number)
 
+    def __len__(self) -> int:
+        return len(self._slots)
+
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
 

@@ -131,14 +131,6 @@ class RunCall:
         self._complete_mmio()
         if self._signalled():
             raise self._interrupted()
-        if vcpu.program is None and any(True for _ in vcpu.vm.memory):
-            vcpu.program = vcpu.host.guest_engine(vcpu)  # which says why, if it cannot
-            vcpu.has_engine = vcpu.program is not None
-        if vcpu.program is None:
-            vcpu.host.event("no_guest_program", vcpu=vcpu.index)
-            vcpu.run.exit_reason = uapi.KVM_EXIT_INTERNAL_ERROR
-            vcpu.run.internal.suberror = uapi.KVM_INTERNAL_ERROR_EMULATION
-            return 0
         exits = 0
         while True:
             while vcpu.blocked or vcpu.powered_off or (vcpu.suspended and not vcpu.runnable):
@@ -147,6 +139,8 @@ class RunCall:
                     raise self._interrupted()
             if vcpu.suspended:
                 return self._system_event(uapi.KVM_SYSTEM_EVENT_WAKEUP)
+            if vcpu.program is None and not self._find_program():
+                return 0
             cause = yield from self._stay_in_guest()
             if isinstance(cause, Exit) and self._handle(cause):
                 return 0
@@ -157,6 +151,19 @@ class RunCall:
                 yield Turn.RUNNABLE
             if self._signalled():
                 raise self._interrupted()
+
+    def _find_program(self) -> bool:
+        """What the vCPU executes from now on: the code at its PC, or else what is the default."""
+        vcpu, host = self.vcpu, self.vcpu.host
+        if vcpu.has_code or host.default_guest is None:
+            vcpu.program = host.guest_engine(vcpu) if vcpu.vm.memory else None
+        else:
+            vcpu.program = host.default_guest(vcpu.number)
+        if vcpu.program is None:
+            host.event("no_guest_program", vcpu=vcpu.index)
+            vcpu.run.exit_reason = uapi.KVM_EXIT_INTERNAL_ERROR
+            vcpu.run.internal.suberror = uapi.KVM_INTERNAL_ERROR_EMULATION
+        return vcpu.program is not None
 
     def _stay_in_guest(self) -> Generator[Turn, None, Exit | str]:
         """Enter, execute, leave. Returns why."""

@@ -46,7 +46,6 @@ class Vcpu:
         self.interface.pmr = self.interface.bpr = self.interface.abpr = 0
         self.bus = VcpuBus(self)
         self.program: GuestProgram | None = vm.host.guest_program(number)
-        self.has_engine = False  #: `program` executes what is in memory
         self.initialized = vm.arch.vcpus_start_ready  #: KVM_ARM_VCPU_INIT was called
         self.features = 0  #: of KVM_ARM_VCPU_INIT, bits, without POWER_OFF
         self.requested = 0  #: the same with POWER_OFF, also those of calls that failed, where the profile keeps them
@@ -126,6 +125,12 @@ class Vcpu:
     def irq_asserted(self) -> bool:
         """What the guest sees at its IRQ input."""
         return self.interface.signalled or bool(self.inputs & 1)
+
+    @property
+    def has_code(self) -> bool:
+        """Whether there is memory where its PC points to."""
+        pc = 0 if self.registers is None else int(self.registers.core.regs.pc)
+        return self.vm.memory.find(pc) is not None and not self.bus.is_device(pc)
 
     @property
     def fiq_asserted(self) -> bool:
