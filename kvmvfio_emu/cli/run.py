@@ -35,7 +35,8 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--machine", help=f"board, by name or path (default: the profile's, or {DEFAULT_MACHINE})")
     parser.add_argument("--gic", choices=["v2", "v3"], help="the host's interrupt controller (default: the board's)")
-    parser.add_argument("--guest", metavar="MODULE:FUNCTION", help="what vCPUs execute (default: the code in their memory, or the board's guest)")
+    executed = "what vCPUs execute (default: the code in their memory, or the board's guest)"
+    parser.add_argument("--guest", metavar="MODULE:FUNCTION", help=executed)
     parser.add_argument("--real", choices=["kvm"], help="let the host's own /dev/kvm serve KVM, us only VFIO")
     parser.add_argument("--control", metavar="PATH", help="listen for `kvmvfio-emu ctl` on this UNIX socket")
     parser.add_argument("--report", action="store_true", help="at the end, print open files and counters on stderr")

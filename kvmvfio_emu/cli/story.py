@@ -101,16 +101,11 @@ class Vmm:
         self.kernel.ioctl(device, uapi.VFIO_DEVICE_SET_IRQS, header + eventfd.to_bytes(4, "little"))
 
     def create_vm(self) -> tuple[int, int]:
-        """A virtual machine with a VGICv2 and one vCPU."""
+        """A virtual machine with a VGICv2, and its first vCPU."""
         kernel = self.kernel
         self.kvm = kernel.open("/dev/kvm")
         vm = kernel.ioctl(self.kvm, uapi.KVM_CREATE_VM)
-        assert self.guest is not None
-        kernel.attach_guest(0, self.guest)
-        vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
-        target = uapi.pack("struct kvm_vcpu_init")
-        kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)
-        kernel.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, target)
+        vcpu = self.create_vcpus(vm)[0]
         self.vgic = self.create_device(vm, uapi.KVM_DEV_TYPE_ARM_VGIC_V2)
         for frame, address in (
             (uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, GIC_DISTRIBUTOR),
@@ -121,6 +116,17 @@ class Vmm:
         if self.has_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT):
             self.set_attr(self.vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, b"")
         return vm, vcpu
+
+    def create_vcpus(self, vm: int) -> list[int]:
+        """One that executes the guest's program."""
+        kernel = self.kernel
+        assert self.guest is not None
+        kernel.attach_guest(0, self.guest)
+        vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, 0)
+        target = uapi.pack("struct kvm_vcpu_init")
+        kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, target)
+        kernel.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, target)
+        return [vcpu]
 
     def create_device(self, vm: int, device_type: int) -> int:
         """An in-kernel device."""

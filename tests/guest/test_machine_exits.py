@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 
@@ -47,9 +48,8 @@ def test_registers_both_ways(machine: Machine) -> None:
 def test_no_syndrome_is_not_implemented(machine: Machine) -> None:
     machine.code(guest.PAIR)
     machine.x(x0=MAILBOX)
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)):
         machine.run()
-    assert caught.value.errno == errno.ENOSYS
 
 
 def test_an_endless_loop_ends_by_immediate_exit(machine: Machine) -> None:
@@ -61,10 +61,9 @@ def test_an_endless_loop_ends_by_immediate_exit(machine: Machine) -> None:
 
     thread = threading.Thread(target=stop)
     thread.start()
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(InterruptedError):
         machine.run()
     thread.join()
-    assert caught.value.errno == errno.EINTR
     assert machine.runs[0].exit_reason == uapi.KVM_EXIT_INTR
     assert RAM <= machine.get(PC) <= RAM + 4
 

@@ -56,7 +56,8 @@ class EngineError(Exception):
     """The engine refused; the text is its own."""
 
     def __init__(self, code: int, call: str) -> None:
-        super().__init__(f"{call}: {ffi.string(_lib.uc_strerror(code)).decode()}")
+        reason: Any = ffi.string(_lib.uc_strerror(code))
+        super().__init__(f"{call}: {reason.decode()}")
 
 
 def _load() -> Any:
@@ -86,8 +87,8 @@ class Cpu:
         handle = ffi.new("void **")
         self._check(_lib.uc_open(uc.UC_ARCH_ARM64, uc.UC_MODE_ARM, handle), "uc_open")
         self.handle: Any = handle[0]
-        self._value, self._cp, self._quad = ffi.new("uint64_t *"), ffi.new("cp_reg *"), ffi.new("uint8_t[16]")
-        self._word = ffi.new("uint32_t *")
+        self._value, self._word, self._quad = ffi.new("uint64_t *"), ffi.new("uint32_t *"), ffi.new("uint8_t[16]")
+        self._cp: Any = ffi.new("cp_reg *")
         self._control(uc.UC_CTL_CPU_MODEL, ffi.cast("int", a64.UC_CPU_ARM64_A72))
         self._hooks: list[Any] = []
         self._hook_memory(on_memory)
@@ -208,7 +209,7 @@ class Cpu:
         self._hook(uc.UC_HOOK_INSN, signature, written, ffi.cast("int", a64.UC_ARM64_INS_MSR))
 
     def _hook(self, kind: int, signature: str, function: Callable[..., Any], *more: Any) -> None:
-        callback = ffi.callback(signature, function)
+        callback: Any = ffi.callback(signature, function)
         self._hooks.append(callback)
         address, number = ffi.cast("void *", callback), ffi.new("size_t *")
         self._check(_lib.uc_hook_add(self.handle, number, kind, address, ffi.NULL, *_ALL, *more), "uc_hook_add")

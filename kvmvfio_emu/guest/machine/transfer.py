@@ -16,7 +16,8 @@ from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.registers import RegisterFile
 
-#: Kept in the file alone, as the engine has no RAS and no stage 1 of younger architectures: debug registers trap nothing here, the 32-bit ones belong to guests that there are not.
+#: Kept in the file alone: debug registers trap nothing here, the engine has no RAS and no younger architecture, and the
+#: 32-bit ones belong to guests that there are not.
 _KVMS = ("DBG", "MDCCINT", "MDSCR", "OSLSR", "MPIDR", "DACR32", "IFSR32", "FPEXC32", "DISR", "TCR2", "PIR")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.guest.base import Call, CpuOff, Exit, PowerOff, Reset, Wfi
+from kvmvfio_emu.kernel.kvm.arch.arm import ArmArch
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
@@ -50,7 +51,9 @@ class Caller(Protocol):
 def call(vcpu: Vcpu, caller: Caller, *, trapped_smc: bool) -> Exit:
     """Serve an HVC (or an SMC, which KVM traps and knows nothing of) of ``vcpu``. Returns what KVM_RUN does then."""
     function = caller.argument(0) & 0xFFFFFFFF
-    firmware = vcpu.vm.arch.firmware
+    arch = vcpu.vm.arch
+    assert isinstance(arch, ArmArch)
+    firmware = arch.firmware
     if trapped_smc or firmware.action(function) == uapi.KVM_SMCCC_FILTER_DENY:
         caller.answer(uapi.PSCI_RET_NOT_SUPPORTED)
         return Call()

@@ -208,7 +208,8 @@ class VcpuFile(File):
         self._require_init()
         task = self.host.current
         room = int.from_bytes(task.copy_from_user(arg, 8), "little")
-        numbers = list(self.vcpu.registers.ids()) if self.vcpu.registers is not None and self.host.profile.one_reg else []
+        shown = self.vcpu.registers if self.host.profile.one_reg else None
+        numbers = [] if shown is None else list(shown.ids())
         task.copy_to_user(arg, len(numbers).to_bytes(8, "little"))
         if room < len(numbers):
             raise KernelError(errno.E2BIG, f"room for {room} of {len(numbers)} registers")

@@ -1,0 +1,87 @@
+"""The VMM of vmm.c in Python and in process: loads baremetal/guest.bin and counts what its interrupts take.
+
+python docs/examples/vmm.py [unforwarded|forwarded] [INTERRUPTS] [VCPUS]
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+from kvmvfio_emu import Kernel, uapi
+from kvmvfio_emu.cli.story import COUNTERS, DEVICE, Vmm
+
+IMAGE = Path(__file__).with_name("baremetal") / "guest.bin"
+RAM, SHARED, DOORBELL = 0x10000, 0x40, 0x0D000000
+POWER_OFF, PSCI_0_2 = 1 << uapi.KVM_ARM_VCPU_POWER_OFF, 1 << uapi.KVM_ARM_VCPU_PSCI_0_2
+
+
+class MachineVmm(Vmm):
+    """`Vmm` is the one of the demo: VFIO and eventfds are its; here the guest is machine code, on ``vcpus`` CPUs."""
+
+    def __init__(self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False) -> None:
+        self.ram = mmap.mmap(-1, RAM)
+        image = IMAGE.read_bytes()
+        self.ram[: len(image)] = image
+        self.ram[SHARED : SHARED + 16] = struct.pack("<QQ", vcpus, waits)
+        self.count = vcpus
+        super().__init__(kernel, forward=forward)
+        self.others = [kernel.start(vcpu, uapi.KVM_RUN) for vcpu in self.vcpus[:-1]]
+        self.vcpu = self.vcpus[-1]  # the one that takes the interrupt
+
+    def create_vcpus(self, vm: int) -> list[int]:
+        """Each starts at address 0; all but the first wait for CPU_ON."""
+        kernel, self.vcpus = self.kernel, []
+        for number in range(self.count):
+            vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, number)
+            init = bytearray(uapi.sizeof("struct kvm_vcpu_init"))
+            kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, init)
+            uapi.view("struct kvm_vcpu_init", init).features[0] = PSCI_0_2 | (POWER_OFF if number else 0)
+            kernel.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, init)
+            self.vcpus.append(vcpu)
+        memory = uapi.pack(
+            "struct kvm_userspace_memory_region",
+            slot=1,
+            memory_size=RAM,
+            userspace_addr=uapi.address(memoryview(self.ram)),
+        )
+        kernel.ioctl(vm, uapi.KVM_SET_USER_MEMORY_REGION, memory)
+        return self.vcpus
+
+    @property
+    def shared(self) -> tuple[int, int]:
+        """(interrupts handled, ESR_EL1 of an exception that nobody expected)."""
+        handled, fault = struct.unpack("<QQ", self.ram[SHARED + 16 : SHARED + 32])
+        return handled, fault
+
+    def handle(self, interrupts: int) -> dict[str, int]:
+        """What ``interrupts`` of them counted, by the model's counters."""
+        kernel = self.kernel
+        hardware: Any = kernel.device(DEVICE)
+        kernel.ioctl(self.vcpu, uapi.KVM_RUN)  # until the driver is ready
+        before = dict(kernel.counters)
+        for _ in range(interrupts):
+            kernel.after(5000, hardware.raise_interrupt)
+            kernel.ioctl(self.vcpu, uapi.KVM_RUN)
+            if self.shared[1]:
+                raise RuntimeError(f"the guest took an exception: {self.shared[1]:#x}")
+        return {name: kernel.counters[name] - before.get(name, 0) for name in (*COUNTERS, "line_up")}
+
+
+def main() -> None:
+    """Run it and print the counters."""
+    mode, interrupts, vcpus = [*sys.argv[1:], *("unforwarded", "1", "1")[len(sys.argv) - 1 :]]
+    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+        vmm = MachineVmm(kernel, forward=mode == "forwarded", vcpus=int(vcpus), waits=int(vcpus) > 1)
+        for name, count in vmm.handle(int(interrupts)).items():
+            print(f"{name:18}{count}")
+        print(f"{'handled':18}{vmm.shared[0]}")
+        for call in vmm.others:
+            call.interrupt()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The bare-metal example: a real driver takes a device's interrupts, as the scripted guest of the demo does."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmvfio_emu import Kernel
+from kvmvfio_emu.cli import story
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "vmm.py"
+MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
+    spec = importlib.util.spec_from_file_location("vmm_example", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
+def test_as_the_demo(example: Any, forward: bool) -> None:
+    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+        scripted = story.tell(kernel, forward=forward, interrupts=1).one()
+    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+        counted = example.MachineVmm(kernel, forward=forward).handle(1)
+    assert {name: counted[name] for name in scripted} == scripted
+
+
+@pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
+def test_each_assertion_is_one_interrupt(example: Any, forward: bool) -> None:
+    """Two vCPUs: one starts the other, which takes the interrupts."""
+    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+        vmm = example.MachineVmm(kernel, forward=forward, vcpus=2, waits=True)
+        counted = vmm.handle(MANY)
+        assert vmm.shared == (MANY, 0)
+        assert counted["line_up"] == counted["guest_iar"] == counted["guest_eoi"] == MANY
+        assert counted["hw_deactivate"] == (MANY if forward else 0)
+        assert counted["vmexit_maint"] == (0 if forward else MANY)
+        kernel.check()
+        for call in vmm.others:
+            call.interrupt()
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    program = f"""
+import sys
+sys.modules["unicorn"] = None
+sys.argv = ["vmm.py"]
+import importlib.util
+spec = importlib.util.spec_from_file_location("vmm_example", {str(EXAMPLE)!r})
+vmm = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(vmm)
+from kvmvfio_emu import Kernel, uapi
+with Kernel("rfc-2014", "calxeda-midway") as kernel:
+    one = vmm.MachineVmm(kernel, forward=False)
+    kernel.ioctl(one.vcpu, uapi.KVM_RUN)
+    run = uapi.ffi.from_buffer("struct kvm_run *", one.run_page)
+    print(run.exit_reason == uapi.KVM_EXIT_INTERNAL_ERROR)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert done.stderr.count("\n") == 1
+    assert "pip install kvmvfio-emu[vcpu]" in done.stderr
