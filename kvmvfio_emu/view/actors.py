@@ -66,6 +66,8 @@ EVENTS: Mapping[str, tuple[str, str]] = {
     "vmexit_hvc": ("CPU", "leaves the guest: it powers off"),
     "vmexit_preempt": ("CPU", "leaves the guest: another vCPU gets the CPU"),
     "vmexit_signal": ("CPU", "leaves the guest: a signal, or immediate_exit"),
+    "guest_exception": ("guest", "takes an exception at {pc}, ESR {esr}"),
+    "no_engine": ("KVM", "vCPU {vcpu} has code to execute, which takes the extra vcpu"),
     "guest_irq": ("guest", "takes its interrupt exception"),
     "guest_read": ("guest", "reads a register of its device ({address}), without an exit"),
     "guest_write": ("guest", "writes {value} to a register of its device ({address}), without an exit"),

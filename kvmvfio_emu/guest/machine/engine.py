@@ -10,6 +10,7 @@ import errno
 import weakref
 from typing import TYPE_CHECKING
 
+from kvmvfio_emu import uapi
 from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, Pause, Wfi
 from kvmvfio_emu.guest.machine import binding as b
 from kvmvfio_emu.guest.machine import exceptions as x
@@ -61,6 +62,11 @@ class MachineGuest:
 
     # -- the register file's owner ------------------------------------------------------------------------------------
 
+    @property
+    def pc(self) -> int:
+        """Where the guest is."""
+        return self._cpu.read(b.PC)
+
     def fetch(self) -> None:
         """The file is about to be read or changed."""
         if not self._stale and not self._fresh:
@@ -72,6 +78,9 @@ class MachineGuest:
         self._stale = True
 
     def _load(self) -> None:
+        if self._file.is_32bit or self._file.core.regs.pstate & x.AARCH32:
+            self._vcpu.run.exit_reason = uapi.KVM_EXIT_FAIL_ENTRY
+            raise KernelError(errno.EINVAL, "the engine executes AArch64 only")
         self._transfer.load()
         self._cpu.forget_all_code()  # whoever sets registers may have loaded another program, too
         self._stale = False
@@ -97,6 +106,9 @@ class MachineGuest:
             self._call = vcpu.call
             memory.enter()
         pc = self._take_interrupts(cpu.read(b.PC))
+        if pc % _WORD:
+            self._fault(x.EC_PC_ALIGNMENT, 0, pc)
+            return Pause()
         self._fresh = False
         self._access = self._exception = None
         ticks = ticker.ticks
@@ -144,7 +156,7 @@ class MachineGuest:
             self._watched = min(self._watched * 2 or _WATCHED, _MOST_WATCHED)
             return pc
         self._watched = 0
-        vcpu.host.event("guest_irq", vcpu=vcpu.index)
+        vcpu.host.event("guest_irq", vcpu=vcpu.index, pc=pc)
         x.enter(cpu, vector, pc, pstate)
         return cpu.read(b.PC)
 
@@ -169,7 +181,7 @@ class MachineGuest:
         if kind in b.MEM_FETCHES:
             if self._memory.fault(address, write=False):
                 return None
-            x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, pc)
+            self._fault(x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, pc)
             return Pause()  # the handler may be no better
         if self._memory.fault(address, write=write):
             return None
@@ -178,8 +190,7 @@ class MachineGuest:
             cpu.write(b.PC, pc + _WORD)
             return None
         if address % size:
-            syndrome = x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0)
-            x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), x.EC_DATA_ABORT, syndrome, address)
+            self._fault(x.EC_DATA_ABORT, x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0), address)
             return None
         access = None if word is None else decode(word)
         if access is None or access.size != size:
@@ -197,7 +208,7 @@ class MachineGuest:
 
     def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
         cpu = self._cpu
-        pc, pstate = cpu.read(b.PC), cpu.read(b.PSTATE)
+        pc = cpu.read(b.PC)
         if number in (b.HVC, b.SMC):  # PC is after them
             return psci.call(self._vcpu, self, trapped_smc=number == b.SMC)
         word = cpu.word(pc)
@@ -206,17 +217,25 @@ class MachineGuest:
             if access is not None and self._system.serve(bus, access, cpu):
                 cpu.write(b.PC, pc + _WORD)
                 return None
-            x.enter_undefined(cpu, pc, pstate, vectors=word is not None and uses_vectors(word))
+            vectors = word is not None and uses_vectors(word)
+            self._fault(*x.undefined(cpu, cpu.read(b.PSTATE), vectors=vectors))
         elif number == b.SVC:
             before = cpu.word(pc - _WORD)
-            x.enter_synchronous(cpu, pc, pstate, x.EC_SVC, 0 if before is None else before >> 5 & 0xFFFF)
+            self._fault(x.EC_SVC, 0 if before is None else before >> 5 & 0xFFFF)
         elif number == b.BREAKPOINT:
-            x.enter_synchronous(cpu, pc, pstate, x.EC_BREAKPOINT, 0 if word is None else word >> 5 & 0xFFFF)
+            self._fault(x.EC_BREAKPOINT, 0 if word is None else word >> 5 & 0xFFFF)
         else:
             kind = x.EC_PREFETCH_ABORT if number == b.PREFETCH_ABORT else x.EC_DATA_ABORT
-            x.enter_synchronous(cpu, pc, pstate, kind, x.EXTERNAL_ABORT, pc)
+            self._fault(kind, x.EXTERNAL_ABORT, pc)
             return Pause()
         return None
+
+    def _fault(self, kind: int, syndrome: int = 0, address: int | None = None) -> None:
+        """The guest takes a synchronous exception where it is."""
+        cpu, vcpu = self._cpu, self._vcpu
+        pc = cpu.read(b.PC)
+        esr = x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), kind, syndrome, address)
+        vcpu.host.event("guest_exception", vcpu=vcpu.index, pc=pc, esr=esr)
 
     # -- what firmware calls need -------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ VBAR_EL1: Encoding = (3, 0, 12, 0, 0)
 CPACR_EL1: Encoding = (3, 0, 1, 0, 2)
 
 #: PSTATE.
+AARCH32 = 1 << 4
 SP_SELECT, FIQ_MASK, IRQ_MASK, SERROR_MASK = 1 << 0, 1 << 6, 1 << 7, 1 << 8
 _EXCEPTION_LEVEL = 0xC
 _EL1H = 0x5
@@ -28,6 +29,7 @@ _CURRENT_SPX, _LOWER_64 = 0x200, 0x400
 _EC = 26
 _IL = 1 << 25
 EC_UNKNOWN, EC_FP, EC_SVC, EC_BREAKPOINT = 0x00, 0x07, 0x15, 0x3C
+EC_PC_ALIGNMENT = 0x22
 EC_PREFETCH_ABORT, EC_DATA_ABORT = 0x20, 0x24  #: from EL0; one more from EL1
 _FP_CONDITION = 0x1E << 20  #: CV and COND of a trapped access: "always"
 WRITE_NOT_READ = 1 << 6
@@ -53,18 +55,20 @@ def enter(cpu: b.Cpu, vector: int, pc: int, pstate: int) -> None:
 
 def enter_synchronous(
     cpu: b.Cpu, pc: int, pstate: int, exception_class: int, syndrome: int = 0, address: int | None = None
-) -> None:
-    """Take a synchronous exception: ESR_EL1, and FAR_EL1 where it has an ``address``."""
+) -> int:
+    """Take a synchronous exception; FAR_EL1 where it has an ``address``. Returns ESR_EL1."""
     if exception_class in (EC_PREFETCH_ABORT, EC_DATA_ABORT) and pstate & _EXCEPTION_LEVEL:
         exception_class += 1
     if address is not None:
         cpu.write_system(FAR_EL1, address)
-    cpu.write_system(ESR_EL1, exception_class << _EC | _IL | syndrome)
+    esr = exception_class << _EC | _IL | syndrome
+    cpu.write_system(ESR_EL1, esr)
     enter(cpu, SYNCHRONOUS, pc, pstate)
+    return esr
 
 
-def enter_undefined(cpu: b.Cpu, pc: int, pstate: int, *, vectors: bool) -> None:
-    """An undefined instruction; or one of the ``vectors`` class, which CPACR_EL1 may trap."""
+def undefined(cpu: b.Cpu, pstate: int, *, vectors: bool) -> tuple[int, int]:
+    """Class and syndrome of an undefined instruction; or of one of the ``vectors`` class, which CPACR_EL1 may trap."""
     enabled = (cpu.read_system(CPACR_EL1) or 0) >> 20 & 3
     trapped = vectors and (not enabled & 1 or (enabled == 1 and not pstate & _EXCEPTION_LEVEL))
-    enter_synchronous(cpu, pc, pstate, EC_FP if trapped else EC_UNKNOWN, _FP_CONDITION if trapped else 0)
+    return (EC_FP, _FP_CONDITION) if trapped else (EC_UNKNOWN, 0)

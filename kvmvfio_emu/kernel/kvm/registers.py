@@ -60,6 +60,10 @@ _PSTATE = uapi.ffi.offsetof("struct kvm_regs", "regs", "pstate") // 4
 class LiveRegisters(Protocol):
     """What executes the guest, and has the registers while it does."""
 
+    @property
+    def pc(self) -> int:
+        """Where the guest is."""
+
     def fetch(self) -> None:
         """The file is about to be read or changed: it must show what the guest has."""
 

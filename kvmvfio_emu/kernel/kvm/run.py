@@ -175,10 +175,17 @@ class RunCall:
         if isinstance(cause, str):  # forced, by something that left its number
             host.trace.step(("exit", id(vcpu)), _exit_event(cause), vcpu=vcpu.index)
         else:
-            host.event(_exit_event(cause), vcpu=vcpu.index)
+            host.event(_exit_event(cause), vcpu=vcpu.index, **self._where())
         vcpu.exits["exits"] += 1
         self._leave_guest()
         return cause
+
+    def _where(self) -> dict[str, int]:
+        """For the trace: the guest's PC, if it has one."""
+        registers = self.vcpu.registers
+        if registers is None or registers.live is None or not self.vcpu.host.trace.listening:
+            return {}
+        return {"pc": registers.live.pc}
 
     def _enter_guest(self) -> None:
         vcpu = self.vcpu
