@@ -82,6 +82,7 @@ class Recorder:
             "call_return": self._call_return,
             "lr_queued": _lr_queued,
             "guest_read": _guest_access,
+            "guest_exception": _guest_exception,
             "guest_write": _guest_access,
             "errno": _refused,
         }
@@ -311,6 +312,10 @@ def _guest_access(event: Event) -> dict[str, Any]:
     if "value" in fields:
         fields["value"] = hex(fields["value"])
     return fields
+
+
+def _guest_exception(event: Event) -> dict[str, Any]:
+    return {name: hex(value) if name in ("pc", "esr") else value for name, value in event.fields.items()}
 
 
 def _refused(event: Event) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import importlib.util
 import os
 import resource
 import statistics
@@ -151,10 +152,21 @@ def imports() -> None:
         print(f"    it adds {took - bare:.0f} ms (at most 100)")
 
 
+def machine_code() -> None:
+    """What KVM_RUN adds to the engine, if it is installed."""
+    if importlib.util.find_spec("unicorn") is None:
+        print("machine code: not measured, the extra `vcpu` is not installed")
+        return
+    import machine
+
+    machine.report(line)
+
+
 def main() -> None:
     """Print all rows."""
     ioctls()
     interrupts()
+    machine_code()
     imports()
     leaks()
 

@@ -18,8 +18,6 @@ RUNS = [(profile, gic) for profile in ("linux-6.1", "linux-6.12") for gic in (2,
 EACH_RUN = pytest.mark.parametrize(("profile", "gic"), RUNS, ids=[f"{profile}-gicv{gic}" for profile, gic in RUNS])
 #: What at least must be equal, in percent; a section less than the whole, as small ones weigh each case more.
 WHOLE, SECTION = 97, 95
-#: They need a vCPU that executes machine code, which not every build has.
-GUESTS = ("guest", "vfio-e2e")
 #: Of the sections of one run; the runs themselves go side by side, so that the whole takes little longer than one.
 AT_A_TIME = 3
 
@@ -57,11 +55,7 @@ def test_answers_are_those_that_were_recorded(
     profile: str, gic: int, runs: dict[tuple[str, int], Future[Comparison]]
 ) -> None:
     found = runs[profile, gic].result()
-    low = {
-        name: round(row.percent, 1)
-        for name, row in found.sections.items()
-        if row.percent < SECTION and name not in GUESTS
-    }
+    low = {name: round(row.percent, 1) for name, row in found.sections.items() if row.percent < SECTION}
     assert not low, told(found, list(low))
     assert found.total.percent >= WHOLE, told(found, list(found.sections))
 
