@@ -157,9 +157,9 @@ def machine_code() -> None:
     if importlib.util.find_spec("unicorn") is None:
         print("machine code: not measured, the extra `vcpu` is not installed")
         return
-    import machine
+    import machine_code
 
-    machine.report(line)
+    machine_code.report(line)
 
 
 def main() -> None:
