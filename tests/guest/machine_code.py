@@ -174,3 +174,27 @@ COUNTERS = (
     0xF9000123,  # str x3,[x9]
     0x14000000,  # b .
 )
+#: With the tables at x0 and the control bits in x1: the MMU on; then a load from x2, its value to x9.
+PAGED = (
+    0xD5182000,  # msr ttbr0_el1,x0
+    0xD2800323,  # mov x3,#25
+    0xD5182043,  # msr tcr_el1,x3
+    0xD2801FE3,  # mov x3,#0xff
+    0xD518A203,  # msr mair_el1,x3
+    0xD5033FDF,  # isb
+    0xD5381003,  # mrs x3,sctlr_el1
+    0xB2400063,  # orr x3,x3,#1
+    0xD5181003,  # msr sctlr_el1,x3
+    0xD5033FDF,  # isb
+    0xF9400044,  # ldr x4,[x2]
+    0xF9000124,  # str x4,[x9]
+    0x14000000,  # b .
+)
+#: A handler that maps the gigabyte at FAR_EL1: block descriptor x5 into the table at x0, and back.
+DEMAND = (
+    0xD5386006,  # mrs x6,far_el1
+    0xD35EFCC6,  # lsr x6,x6,#30
+    0xF8267805,  # str x5,[x0,x6,lsl #3]
+    0xD5033B9F,  # dsb ish
+    0xD69F03E0,  # eret
+)

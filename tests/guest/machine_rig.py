@@ -35,7 +35,7 @@ VBAR, MPIDR = system(3, 0, 12, 0, 0), system(3, 0, 0, 0, 5)
 class Machine:
     """``vcpus`` of them (all but the first powered off), a VGICv2, `SIZE` bytes of memory at `RAM`."""
 
-    def __init__(self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE) -> None:
+    def __init__(self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE, vgic: bool = True) -> None:
         self.client = client = Client(profile, boards.load("oracle-virt"))
         self.kernel = client.kernel
         self.vm = client.vm()
@@ -48,16 +48,20 @@ class Machine:
             view.features[0] = 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | (1 if number else 0) << uapi.KVM_ARM_VCPU_POWER_OFF
             client.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, init)
             self.vcpus.append(vcpu)
-        vgic = client.vgic(self.vm)
-        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST_BASE)
-        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, CPU_BASE)
-        client.set_at(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, 0)
+        if vgic:
+            self._create_vgic()
         self.ram = mmap.mmap(-1, SIZE)
         self.slot(0, RAM, SIZE, self.ram, flags)
         size = client.ioctl(client.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
         self._pages = [self.kernel.mmap(vcpu, size) for vcpu in self.vcpus]
         self.runs = [uapi.ffi.from_buffer("struct kvm_run *", page) for page in self._pages]
         self.put(PC, RAM)
+
+    def _create_vgic(self) -> None:
+        client, vgic = self.client, self.client.vgic(self.vm)
+        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST_BASE)
+        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, CPU_BASE)
+        client.set_at(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, 0)
 
     def slot(self, number: int, gpa: int, size: int, memory: mmap.mmap, flags: int = 0) -> None:
         """KVM_SET_USER_MEMORY_REGION."""

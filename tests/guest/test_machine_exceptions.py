@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import machine_code as guest
 import pytest
-from machine_rig import MAILBOX, PC, PSTATE, RAM, SP_EL0, SP_EL1, VBAR, Machine
+from machine_rig import MAILBOX, PC, PSTATE, RAM, SP_EL0, SP_EL1, VBAR, Machine, system
 from support import CPU_BASE, DIST_BASE
 
 from kvmvfio_emu import uapi
@@ -96,3 +96,45 @@ def test_counters(machine: Machine) -> None:
     first, second, frequency = (machine.written()[2] for _ in range(3))
     assert first < second
     assert frequency == 62_500_000
+
+
+def test_page_fault_says_where_and_is_mended(machine: Machine) -> None:
+    """The guest's own page tables: a load through a hole in them, which the handler fills; then the load goes on."""
+    table, virtual = RAM + 0x5000, 0x5_4000_0008
+    block = RAM | 1 << 10 | 1  # normal memory, accessed
+    machine.ram[0x5000 + 8 : 0x5000 + 16] = block.to_bytes(8, "little")
+    machine.ram[0x5000 + 0 : 0x5000 + 8] = (1 << 10 | 1).to_bytes(8, "little")  # the mailbox
+    machine.code(guest.PAGED)
+    machine.code(guest.DEMAND, VECTORS + CURRENT_SPX)
+    machine.put(VBAR, VECTORS)
+    machine.x(x0=table, x2=virtual, x5=block, x9=MAILBOX)
+    assert machine.written() == (MAILBOX, 8, int.from_bytes(machine.ram[8:16], "little"))
+    assert machine.get(system(3, 0, 6, 0, 0)) == virtual
+    assert machine.get(system(3, 0, 5, 2, 0)) == 0x25 << 26 | 1 << 25 | 0x05  # translation, level 1
+
+
+def test_serror(machine: Machine) -> None:
+    machine.code(guest.COUNT)
+    machine.put(PSTATE, EL1H & ~0x100)
+    events = uapi.pack("struct kvm_vcpu_events")
+    uapi.view("struct kvm_vcpu_events", events).exception.serror_pending = 1
+    machine.client.ioctl(machine.vcpus[0], uapi.KVM_SET_VCPU_EVENTS, events)
+    esr, _, elr, _, _ = caught(machine, CURRENT_SPX + 0x180)
+    assert (esr >> 26, elr) == (0x2F, RAM)
+
+
+@pytest.mark.parametrize("mask", [0, 0x40], ids=["open", "masked"])
+def test_fiq_is_an_exception_of_its_own(machine: Machine, mask: int) -> None:
+    """KVM_IRQ_LINE at the CPU's FIQ input needs no VGIC."""
+    bare = Machine(vgic=False)
+    with bare.kernel:
+        bare.code(guest.STORE)
+        bare.put(PSTATE, EL1H & ~0x40 | mask)
+        bare.x(x0=MAILBOX + 8)
+        fiq = uapi.KVM_ARM_IRQ_TYPE_CPU << uapi.KVM_ARM_IRQ_TYPE_SHIFT | uapi.KVM_ARM_IRQ_CPU_FIQ
+        bare.client.call(bare.vm, uapi.KVM_IRQ_LINE, "kvm_irq_level", irq=fiq, level=1)
+        if mask:
+            bare.x(x9=MAILBOX)
+            assert bare.written()[0] == MAILBOX + 8
+        else:
+            assert caught(bare, CURRENT_SPX + 0x100)[2] == RAM

@@ -5,6 +5,9 @@ The library is the one that the Python package brings. Addresses are bytes; ever
 
 from __future__ import annotations
 
+import functools
+import mmap
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,10 @@ ffi.cdef("""
     int uc_vmem_read(void *uc, uint64_t address, uint32_t prot, void *bytes, size_t size);
     int uc_hook_add(void *uc, size_t *hook, int type, void *callback, void *user, uint64_t begin, uint64_t end, ...);
     const char *uc_strerror(int code);
+    size_t uc_context_size(void *uc);
+    int uc_context_alloc(void *uc, void **context);
+    int uc_context_save(void *uc, void *context);
+    int uc_context_free(void *context);
     typedef struct { uint32_t crn, crm, op0, op1, op2; uint64_t val; } cp_reg;
 """)
 
@@ -90,6 +97,9 @@ class Cpu:
         self._value, self._word, self._quad = ffi.new("uint64_t *"), ffi.new("uint32_t *"), ffi.new("uint8_t[16]")
         self._cp: Any = ffi.new("cp_reg *")
         self._control(uc.UC_CTL_CPU_MODEL, ffi.cast("int", a64.UC_CPU_ARM64_A72))
+        context = ffi.new("void **")
+        self._check(_lib.uc_context_alloc(self.handle, context), "uc_context_alloc")
+        self._context: Any = context[0]
         self._hooks: list[Any] = []
         self._hook_memory(on_memory)
         self._hook_exceptions(on_exception)
@@ -100,6 +110,7 @@ class Cpu:
 
     def close(self) -> None:
         """Free it; nothing may be called after."""
+        _lib.uc_context_free(self._context)
         _lib.uc_close(self.handle)
 
     # -- running ----------------------------------------------------------------------------------------------
@@ -107,6 +118,15 @@ class Cpu:
     def run(self, pc: int, count: int = 0) -> int:
         """Execute from ``pc`` until something stops it, or ``count`` instructions. Returns the engine's code."""
         return int(_lib.uc_emu_start(self.handle, pc, _NOWHERE, 0, count))
+
+    @property
+    def saved(self) -> Any:
+        """The engine's whole CPU as it was when the last exception was told: a buffer."""
+        return ffi.buffer(self._context, _lib.uc_context_size(self.handle))
+
+    def exception(self) -> tuple[int, int]:
+        """Of the exception that ended the last run: its syndrome, as ESR_ELx would have it, and the faulting address."""
+        return struct.unpack_from("<I4xQ", self.saved, _exception_place())
 
     # -- registers --------------------------------------------------------------------------------------------
 
@@ -179,9 +199,10 @@ class Cpu:
         self._hook(uc.UC_HOOK_MEM_UNMAPPED | uc.UC_HOOK_MEM_WRITE_PROT, signature, accessed)
 
     def _hook_exceptions(self, tell: Callable[[int], None]) -> None:
-        handle, stop = self.handle, _lib.uc_emu_stop
+        handle, stop, save, context = self.handle, _lib.uc_emu_stop, _lib.uc_context_save, self._context
 
         def raised(_: Any, number: int, __: Any) -> None:
+            save(handle, context)  # at the end of its run the engine makes another one, which nobody takes
             tell(number)
             stop(handle)
 
@@ -222,6 +243,22 @@ class Cpu:
     def _check(code: int, call: str) -> None:
         if code:
             raise EngineError(code, call)
+
+
+@functools.cache
+def _exception_place() -> int:
+    """Where in a saved CPU the engine keeps what its interface does not tell of an exception; found by making one."""
+    memory, number = mmap.mmap(-1, mmap.PAGESIZE), 0x5A3C
+    memory[:4] = struct.pack("<I", 0xD4000001 | number << 5)  # svc
+    address = ffi.cast("uintptr_t", ffi.from_buffer(memory))
+    cpu = Cpu(lambda *_: None, lambda _: None, lambda _: None, lambda *_: False)
+    cpu.map(0, mmap.PAGESIZE, int(address), READ | EXECUTE)
+    cpu.run(0)
+    saved, syndrome = bytes(cpu.saved), struct.pack("<I", 0x15 << 26 | 1 << 25 | number)
+    cpu.close()
+    if saved.count(syndrome) != 1:
+        raise EngineError(uc.UC_ERR_VERSION, "this version of unicorn keeps exceptions elsewhere")
+    return saved.find(syndrome)
 
 
 def stop(handle: Any) -> None:

@@ -69,9 +69,3 @@ def decode_system(word: int) -> SystemAccess | None:
 def is_cache_maintenance(word: int) -> bool:
     """DC by address: SYS with CRn 7."""
     return word & 0xFFF8F000 == 0xD5087000
-
-
-def uses_vectors(word: int) -> bool:
-    """Whether it is of the SIMD and floating point class, or a load or store of its registers."""
-    group = word >> 25 & 0xF
-    return group & 7 == 7 or (group & 5 == 4 and bool(word >> 26 & 1))

@@ -20,7 +20,6 @@ from kvmvfio_emu.guest.machine.decode import (
     decode,
     decode_system,
     is_cache_maintenance,
-    uses_vectors,
 )
 from kvmvfio_emu.guest.machine.memory import GuestMemory
 from kvmvfio_emu.guest.machine.system import SystemRegisters
@@ -147,6 +146,7 @@ class MachineGuest:
         pstate = cpu.read(b.PSTATE)
         if serror and not pstate & x.SERROR_MASK:
             vcpu.serror_pending = False
+            cpu.write_system(x.ESR_EL1, x.syndrome(x.EC_SERROR, 0, pstate))
             vector = x.SERROR
         elif fiq and not pstate & x.FIQ_MASK:
             vector = x.FIQ
@@ -211,30 +211,25 @@ class MachineGuest:
         pc = cpu.read(b.PC)
         if number in (b.HVC, b.SMC):  # PC is after them
             return psci.call(self._vcpu, self, trapped_smc=number == b.SMC)
-        word = cpu.word(pc)
         if number == b.UNDEFINED:
+            word = cpu.word(pc)
             access = None if word is None else decode_system(word)
             if access is not None and self._system.serve(bus, access, cpu):
                 cpu.write(b.PC, pc + _WORD)
                 return None
-            vectors = word is not None and uses_vectors(word)
-            self._fault(*x.undefined(cpu, cpu.read(b.PSTATE), vectors=vectors))
-        elif number == b.SVC:
-            before = cpu.word(pc - _WORD)
-            self._fault(x.EC_SVC, 0 if before is None else before >> 5 & 0xFFFF)
-        elif number == b.BREAKPOINT:
-            self._fault(x.EC_BREAKPOINT, 0 if word is None else word >> 5 & 0xFFFF)
-        else:
-            kind = x.EC_PREFETCH_ABORT if number == b.PREFETCH_ABORT else x.EC_DATA_ABORT
-            self._fault(kind, x.EXTERNAL_ABORT, pc)
-            return Pause()
-        return None
+        esr, address = cpu.exception()
+        aborted = number in (b.PREFETCH_ABORT, b.DATA_ABORT)
+        self._enter(esr, address if aborted else None)
+        return Pause() if aborted else None  # the handler may be no better
 
     def _fault(self, kind: int, syndrome: int = 0, address: int | None = None) -> None:
-        """The guest takes a synchronous exception where it is."""
+        """The guest takes a synchronous exception that KVM, or the hardware in its name, makes."""
+        self._enter(x.syndrome(kind, syndrome, self._cpu.read(b.PSTATE)), address)
+
+    def _enter(self, esr: int, address: int | None) -> None:
         cpu, vcpu = self._cpu, self._vcpu
         pc = cpu.read(b.PC)
-        esr = x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), kind, syndrome, address)
+        x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), esr, address)
         vcpu.host.event("guest_exception", vcpu=vcpu.index, pc=pc, esr=esr)
 
     # -- what firmware calls need -------------------------------------------------------------------------------------

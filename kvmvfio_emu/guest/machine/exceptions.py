@@ -12,7 +12,6 @@ ELR_EL1: Encoding = (3, 0, 4, 0, 1)
 ESR_EL1: Encoding = (3, 0, 5, 2, 0)
 FAR_EL1: Encoding = (3, 0, 6, 0, 0)
 VBAR_EL1: Encoding = (3, 0, 12, 0, 0)
-CPACR_EL1: Encoding = (3, 0, 1, 0, 2)
 
 #: PSTATE.
 AARCH32 = 1 << 4
@@ -28,10 +27,8 @@ _CURRENT_SPX, _LOWER_64 = 0x200, 0x400
 # ESR_EL1.EC and its neighbours.
 _EC = 26
 _IL = 1 << 25
-EC_UNKNOWN, EC_FP, EC_SVC, EC_BREAKPOINT = 0x00, 0x07, 0x15, 0x3C
-EC_PC_ALIGNMENT = 0x22
+EC_PC_ALIGNMENT, EC_SERROR = 0x22, 0x2F
 EC_PREFETCH_ABORT, EC_DATA_ABORT = 0x20, 0x24  #: from EL0; one more from EL1
-_FP_CONDITION = 0x1E << 20  #: CV and COND of a trapped access: "always"
 WRITE_NOT_READ = 1 << 6
 EXTERNAL_ABORT, ALIGNMENT_FAULT = 0x10, 0x21
 
@@ -53,22 +50,16 @@ def enter(cpu: b.Cpu, vector: int, pc: int, pstate: int) -> None:
     cpu.write(b.PC, (cpu.read_system(VBAR_EL1) or 0) + offset + vector)
 
 
-def enter_synchronous(
-    cpu: b.Cpu, pc: int, pstate: int, exception_class: int, syndrome: int = 0, address: int | None = None
-) -> int:
-    """Take a synchronous exception; FAR_EL1 where it has an ``address``. Returns ESR_EL1."""
+def syndrome(exception_class: int, specific: int, pstate: int) -> int:
+    """ESR_EL1 of an exception from ``pstate``, with the class's ``specific`` bits."""
     if exception_class in (EC_PREFETCH_ABORT, EC_DATA_ABORT) and pstate & _EXCEPTION_LEVEL:
         exception_class += 1
+    return exception_class << _EC | _IL | specific
+
+
+def enter_synchronous(cpu: b.Cpu, pc: int, pstate: int, esr: int, address: int | None = None) -> None:
+    """Take a synchronous exception; FAR_EL1 where it has an ``address``."""
     if address is not None:
         cpu.write_system(FAR_EL1, address)
-    esr = exception_class << _EC | _IL | syndrome
     cpu.write_system(ESR_EL1, esr)
     enter(cpu, SYNCHRONOUS, pc, pstate)
-    return esr
-
-
-def undefined(cpu: b.Cpu, pstate: int, *, vectors: bool) -> tuple[int, int]:
-    """Class and syndrome of an undefined instruction; or of one of the ``vectors`` class, which CPACR_EL1 may trap."""
-    enabled = (cpu.read_system(CPACR_EL1) or 0) >> 20 & 3
-    trapped = vectors and (not enabled & 1 or (enabled == 1 and not pstate & _EXCEPTION_LEVEL))
-    return (EC_FP, _FP_CONDITION) if trapped else (EC_UNKNOWN, 0)
