@@ -19,6 +19,22 @@ class Mmio(Exit):
     value: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NoSyndrome(Exit):
+    """As `Mmio`, by an instruction that the hardware says nothing of: ``iss`` of ESR_EL2 has only the fault."""
+
+    address: int
+    iss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hypercall(Exit):
+    """A call of firmware, by its ``function``, that userspace asked to serve; ``flags`` KVM_HYPERCALL_EXIT_*."""
+
+    function: int
+    flags: int
+
+
 class Wfi(Exit):
     """Wait for interrupt, with none pending."""
 

@@ -38,6 +38,11 @@ class KvmDifferences:
         "KVM_IRQ_LINE names a vCPU by the number it was created with (else by the order of creation).",
         since="6.7",
     )
+    smc_served: bool = differs(
+        False,
+        "A guest's SMC is a call of firmware as HVC is (else it answers -1).",
+        since="6.4",
+    )
     irqfd_needs_init: bool = differs(
         False,
         "KVM_IRQFD before the VGIC is initialised is EAGAIN (else accepted; injection initialises lazily).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -96,10 +97,8 @@ def instructions() -> tuple[float, float]:
             guest.run.immediate_exit = 0
             threading.Timer(SECONDS, lambda: setattr(guest.run, "immediate_exit", 1)).start()
             start = time.perf_counter()
-            try:
+            with contextlib.suppress(InterruptedError):
                 kernel.ioctl(guest.vcpu, uapi.KVM_RUN)
-            except InterruptedError:
-                pass
             return 2 * guest.register(0) / (time.perf_counter() - start) / 1e6
 
         return _best(in_kvm_run), _best(bare)
@@ -135,7 +134,7 @@ def exits(count: int = 3000) -> tuple[float, float]:
 
 
 def interrupt(*, forward: bool, count: int = 2000) -> float:
-    """Microseconds from the device's line to the driver's EOI in the bare-metal guest, and the exit that tells of it."""
+    """Microseconds from a device's line to the driver's EOI in the bare-metal guest, and the exit that tells of it."""
     sys.path.insert(0, os.fspath(Path(__file__).parents[2] / "docs" / "examples"))
     import vmm
 

@@ -198,3 +198,83 @@ DEMAND = (
     0xD5033B9F,  # dsb ish
     0xD69F03E0,  # eret
 )
+#: GICv3 with its distributor at x10 and redistributor at x11: all interrupts on, edges; then WFI.
+GICV3 = (
+    0xD538CCA1,  # mrs x1,icc_sre_el1
+    0xD2801E01,  # mov x1,#0xf0
+    0xD5184601,  # msr icc_pmr_el1,x1
+    0xD2800021,  # mov x1,#1
+    0xD518CCE1,  # msr icc_igrpen1_el1,x1
+    0x52800041,  # mov w1,#2
+    0xB9000141,  # str w1,[x10]
+    0x12800001,  # movn w1,#0
+    0xB9008541,  # str w1,[x10,#0x84]
+    0xB9010541,  # str w1,[x10,#0x104]
+    0x3201F3E1,  # mov w1,#0xaaaaaaaa
+    0xB90C0941,  # str w1,[x10,#0xc08]
+    0xB9401561,  # ldr w1,[x11,#0x14]
+    0x121E7821,  # and w1,w1,#~2
+    0xB9001561,  # str w1,[x11,#0x14]
+    0x9140416C,  # add x12,x11,#0x10000
+    0x12800001,  # movn w1,#0
+    0xB9008181,  # str w1,[x12,#0x80]
+    0xB9010181,  # str w1,[x12,#0x100]
+    0xD50342FF,  # msr daifclr,#2
+    0xD503207F,  # wfi
+    0x17FFFFFF,  # b .-4
+)
+#: Its handler: acknowledges, completes, the number to x9.
+ACKNOWLEDGE = (
+    0xD538CC14,  # mrs x20,icc_iar1_el1
+    0xD518CC34,  # msr icc_eoir1_el1,x20
+    0xF9000134,  # str x20,[x9]
+    0xD69F03E0,  # eret
+)
+#: Loads from x0 until what it finds is not 0; that to x9.
+POLL = (
+    0xB9400001,  # ldr w1,[x0]
+    0x34FFFFE1,  # cbz w1,.-4
+    0xB9000121,  # str w1,[x9]
+    0x14000000,  # b .
+)
+#: A store with writeback, which has no syndrome, then one that has.
+WRITEBACK = (
+    0x38001401,  # strb w1,[x0],#1
+    0xB9000121,  # str w1,[x9]
+    0x14000000,  # b .
+)
+#: Two SMCs with what is in x0, each answer to x9.
+SMC = (
+    0xD4000003,  # smc #0
+    0xF9000120,  # str x0,[x9]
+    0xD4000023,  # smc #1
+    0xF9000120,  # str x0,[x9]
+    0x14000000,  # b .
+)
+#: Stores of w1, w2 to x0, of w3 behind it, of w4 to x9.
+STORES = (
+    0xB9000001,  # str w1,[x0]
+    0xB9000002,  # str w2,[x0]
+    0xB9000403,  # str w3,[x0,#4]
+    0xB9000124,  # str w4,[x9]
+    0x14000000,  # b .
+)
+#: Adds 1 to what is at x0, x3 times, by exclusive accesses; the sum to x9.
+ATOMIC = (
+    0xC85F7C01,  # ldxr x1,[x0]
+    0x91000421,  # add x1,x1,#1
+    0xC8027C01,  # stxr w2,x1,[x0]
+    0x35FFFFA2,  # cbnz w2,.-12
+    0xD1000463,  # sub x3,x3,#1
+    0xB5FFFF63,  # cbnz x3,.-20
+    0xF9000121,  # str x1,[x9]
+    0x14000000,  # b .
+)
+#: Walks a list from x0, x3 steps, each by a load into its own base; where it got to x9.
+WALK = (
+    0xF9400000,  # ldr x0,[x0]
+    0xD1000463,  # sub x3,x3,#1
+    0xB5FFFFC3,  # cbnz x3,.-8
+    0xF9000120,  # str x0,[x9]
+    0x14000000,  # b .
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from support import CPU_BASE, DIST_BASE, Client
@@ -13,6 +14,7 @@ from kvmvfio_emu.hw import boards
 
 RAM, SIZE = 0x4000_0000, 0x10000
 MAILBOX = 0x0A00_0000
+REDIST_BASE = 0x080A_0000
 PROFILE = "linux-6.12"
 
 
@@ -32,11 +34,25 @@ PC, PSTATE, SP_EL0, SP_EL1 = core("regs", "pc"), core("regs", "pstate"), core("r
 VBAR, MPIDR = system(3, 0, 12, 0, 0), system(3, 0, 0, 0, 5)
 
 
-class Machine:
-    """``vcpus`` of them (all but the first powered off), a VGICv2, `SIZE` bytes of memory at `RAM`."""
+#: By the VGIC's version: its type, its frames and where they are.
+FRAMES = {
+    2: (
+        uapi.KVM_DEV_TYPE_ARM_VGIC_V2,
+        ((uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST_BASE), (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, CPU_BASE)),
+    ),
+    3: (
+        uapi.KVM_DEV_TYPE_ARM_VGIC_V3,
+        ((uapi.KVM_VGIC_V3_ADDR_TYPE_DIST, DIST_BASE), (uapi.KVM_VGIC_V3_ADDR_TYPE_REDIST, REDIST_BASE)),
+    ),
+}
 
-    def __init__(self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE, vgic: bool = True) -> None:
-        self.client = client = Client(profile, boards.load("oracle-virt"))
+
+class Machine:
+    """``vcpus`` of them (all but the first powered off), a VGIC of version ``gic`` (0: none), memory at `RAM`."""
+
+    def __init__(self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE, gic: int = 2) -> None:
+        board = replace(boards.load("oracle-virt"), gic_version=gic or 2)
+        self.client = client = Client(profile, board)
         self.kernel = client.kernel
         self.vm = client.vm()
         self.vcpus = []
@@ -48,8 +64,8 @@ class Machine:
             view.features[0] = 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | (1 if number else 0) << uapi.KVM_ARM_VCPU_POWER_OFF
             client.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, init)
             self.vcpus.append(vcpu)
-        if vgic:
-            self._create_vgic()
+        if gic:
+            self._create_vgic(gic)
         self.ram = mmap.mmap(-1, SIZE)
         self.slot(0, RAM, SIZE, self.ram, flags)
         size = client.ioctl(client.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
@@ -57,10 +73,12 @@ class Machine:
         self.runs = [uapi.ffi.from_buffer("struct kvm_run *", page) for page in self._pages]
         self.put(PC, RAM)
 
-    def _create_vgic(self) -> None:
-        client, vgic = self.client, self.client.vgic(self.vm)
-        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST_BASE)
-        client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, CPU_BASE)
+    def _create_vgic(self, version: int) -> None:
+        client = self.client
+        kind, frames = FRAMES[version]
+        vgic = client.create_device(self.vm, kind)
+        for frame, base in frames:
+            client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, base)
         client.set_at(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, 0)
 
     def slot(self, number: int, gpa: int, size: int, memory: mmap.mmap, flags: int = 0) -> None:

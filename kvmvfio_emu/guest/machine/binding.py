@@ -5,8 +5,6 @@ The library is the one that the Python package brings. Addresses are bytes; ever
 
 from __future__ import annotations
 
-import functools
-import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from cffi import FFI
 from unicorn import arm64_const as a64
 from unicorn import unicorn_const as uc
 
+from kvmvfio_emu.guest.machine.stage2 import CONTROL, SIZE, TABLES, Stage2
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
 ffi = FFI()
@@ -40,31 +39,37 @@ ffi.cdef("""
     typedef struct { uint32_t crn, crm, op0, op1, op2; uint64_t val; } cp_reg;
 """)
 
-READ, WRITE, EXECUTE = uc.UC_PROT_READ, uc.UC_PROT_WRITE, uc.UC_PROT_EXEC
-MEM_FETCHES = (uc.UC_MEM_FETCH_UNMAPPED, uc.UC_MEM_FETCH_PROT)
-MEM_WRITES = (uc.UC_MEM_WRITE_UNMAPPED, uc.UC_MEM_WRITE_PROT)
 #: Numbers of `Cpu.write` and `Cpu.read`.
 PC, SP, PSTATE = a64.UC_ARM64_REG_PC, a64.UC_ARM64_REG_SP, a64.UC_ARM64_REG_PSTATE
 FPCR, FPSR, Q0 = a64.UC_ARM64_REG_FPCR, a64.UC_ARM64_REG_FPSR, a64.UC_ARM64_REG_Q0
 X = (*(a64.UC_ARM64_REG_X0 + number for number in range(29)), a64.UC_ARM64_REG_X29, a64.UC_ARM64_REG_X30)
 #: All of them; the zero register, which an instruction hook may name, is not there.
 GENERAL = frozenset(X)
+HPFAR_EL2: Encoding = (3, 4, 6, 0, 4)
 #: What the interrupt hook tells.
 UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC = 1, 2, 3, 4, 7, 11, 13
 
 #: Not an address of an instruction, so that nothing but a stop ends a run.
 _NOWHERE = (1 << 64) - 1
+_ALL_PERMISSIONS = uc.UC_PROT_ALL  #: it is the second stage that forbids
 _WRITE_CONTROL = uc.UC_CTL_IO_WRITE << 30
 #: The range of a hook that is for every address: one that is empty.
 _ALL = (ffi.cast("uint64_t", 1), ffi.cast("uint64_t", 0))
 
 
 class EngineError(Exception):
-    """The engine refused; the text is its own."""
+    """The engine refused, or is not as it has to be."""
 
-    def __init__(self, code: int, call: str) -> None:
-        reason: Any = ffi.string(_lib.uc_strerror(code))
-        super().__init__(f"{call}: {reason.decode()}")
+
+def _check(code: int, call: str) -> None:
+    if code:
+        raise EngineError(f"{call}: {reason(code)}")
+
+
+def reason(code: int) -> str:
+    """What the engine says of its error ``code``."""
+    text: Any = ffi.string(_lib.uc_strerror(code))
+    return str(text.decode())
 
 
 def _load() -> Any:
@@ -78,40 +83,48 @@ _lib = _load()
 class Cpu:
     """One engine: a Cortex-A72 whose EL1 is AArch64.
 
-    ``on_memory(access, address, size, value)`` is told of an access to nothing (value: that of a store),
-    ``on_exception(number)`` of an exception; both end the run. ``on_read(encoding)`` gives what an MRS reads and
-    ``on_write(encoding, value)`` says whether an MSR was served; None and False leave it to the engine. None of
-    them may use the engine.
+    ``on_exception(number)`` is told of an exception, which ends the run. ``on_read(encoding)`` gives what an MRS
+    reads and ``on_write(encoding, value)`` says whether an MSR was served; None and False leave it to the engine.
+    None of them may use the engine.
     """
 
     def __init__(
         self,
-        on_memory: Callable[[int, int, int, int], None],
         on_exception: Callable[[int], None],
         on_read: Callable[[Encoding], int | None],
         on_write: Callable[[Encoding, int], bool],
     ) -> None:
-        handle = ffi.new("void **")
-        self._check(_lib.uc_open(uc.UC_ARCH_ARM64, uc.UC_MODE_ARM, handle), "uc_open")
-        self.handle: Any = handle[0]
+        self.handle: Any = open_engine()
         self._value, self._word, self._quad = ffi.new("uint64_t *"), ffi.new("uint32_t *"), ffi.new("uint8_t[16]")
         self._cp: Any = ffi.new("cp_reg *")
         self._control(uc.UC_CTL_CPU_MODEL, ffi.cast("int", a64.UC_CPU_ARM64_A72))
         context = ffi.new("void **")
-        self._check(_lib.uc_context_alloc(self.handle, context), "uc_context_alloc")
+        _check(_lib.uc_context_alloc(self.handle, context), "uc_context_alloc")
         self._context: Any = context[0]
         self._hooks: list[Any] = []
-        self._hook_memory(on_memory)
+        self._hpfar: Any = ffi.new("cp_reg *")
         self._hook_exceptions(on_exception)
         self._hook_system(on_read, on_write)
-        # At reset EL1 counts as AArch32: SCR_EL3.RW (with HCE, NS), then HCR_EL2.RW.
+        self._stage2 = Stage2()
+        tables = ffi.cast("uintptr_t", ffi.from_buffer(self._stage2.memory))
+        _check(_lib.uc_mem_map_ptr(self.handle, TABLES, SIZE, _ALL_PERMISSIONS, ffi.cast("void *", tables)), "tables")
+        self.write_system((3, 4, 2, 1, 2), CONTROL)
+        self.write_system((3, 4, 2, 1, 0), TABLES)
+        # At reset EL1 counts as AArch32: SCR_EL3.RW (with HCE, NS), then HCR_EL2.RW, and VM: the second stage.
         self.write_system((3, 6, 1, 1, 0), 0x501)
-        self.write_system((3, 4, 1, 1, 0), 1 << 31)
+        self.write_system((3, 4, 1, 1, 0), 1 << 31 | 1)
+
+    def stop_between(self, place: int) -> None:
+        """A stop from outside waits for the end of a translation, and never comes in the middle of an instruction.
+
+        ``place``: `private.Places.no_stop_inside`.
+        """
+        ffi.buffer(self.handle, place + 1)[place] = b"\1"
 
     def close(self) -> None:
         """Free it; nothing may be called after."""
         _lib.uc_context_free(self._context)
-        _lib.uc_close(self.handle)
+        close_engine(self.handle)
 
     # -- running ----------------------------------------------------------------------------------------------
 
@@ -124,9 +137,17 @@ class Cpu:
         """The engine's whole CPU as it was when the last exception was told: a buffer."""
         return ffi.buffer(self._context, _lib.uc_context_size(self.handle))
 
-    def exception(self) -> tuple[int, int]:
-        """Of the exception that ended the last run: its syndrome, as ESR_ELx would have it, and the faulting address."""
-        return struct.unpack_from("<I4xQ", self.saved, _exception_place())
+    def exception(self, place: int) -> tuple[int, int, int]:
+        """Of the exception that ended the last run: the syndrome, the address, the exception level that it is for.
+
+        ``place``: `private.Places.exception`.
+        """
+        return struct.unpack_from("<I4xQI", self.saved, place)
+
+    @property
+    def fault_page(self) -> int:
+        """The guest physical address of the page of the last fault of the second stage."""
+        return int(self._hpfar.val) >> 4 << 12
 
     # -- registers --------------------------------------------------------------------------------------------
 
@@ -162,22 +183,25 @@ class Cpu:
         cp = self._cp
         cp.op0, cp.op1, cp.crn, cp.crm, cp.op2 = encoding
         cp.val = value
-        self._check(_lib.uc_reg_write(self.handle, a64.UC_ARM64_REG_CP_REG, cp), "uc_reg_write")
+        _check(_lib.uc_reg_write(self.handle, a64.UC_ARM64_REG_CP_REG, cp), "uc_reg_write")
 
     # -- memory -----------------------------------------------------------------------------------------------
 
-    def map(self, address: int, size: int, host: int, permissions: int) -> None:
+    def map(self, address: int, size: int, host: int, *, write: bool) -> None:
         """Show ``size`` bytes of our memory at ``host`` to the guest."""
         pointer = ffi.cast("void *", host)
-        self._check(_lib.uc_mem_map_ptr(self.handle, address, size, permissions, pointer), "uc_mem_map_ptr")
+        _check(_lib.uc_mem_map_ptr(self.handle, address, size, _ALL_PERMISSIONS, pointer), "uc_mem_map_ptr")
+        self._stage2.allow(address, size, write=write)
 
     def unmap(self, address: int, size: int) -> None:
         """End it."""
-        self._check(_lib.uc_mem_unmap(self.handle, address, size), "uc_mem_unmap")
+        self._stage2.forbid(address, size)
+        _check(_lib.uc_mem_unmap(self.handle, address, size), "uc_mem_unmap")
+        self._control(uc.UC_CTL_TLB_FLUSH)
 
     def word(self, address: int) -> int | None:
         """The instruction at a virtual address; None: the guest could not read there."""
-        failed = _lib.uc_vmem_read(self.handle, address, EXECUTE, self._word, 4)
+        failed = _lib.uc_vmem_read(self.handle, address, uc.UC_PROT_EXEC, self._word, 4)
         return None if failed else int(self._word[0])
 
     def forget_code(self, start: int, end: int) -> None:
@@ -190,19 +214,16 @@ class Cpu:
 
     # -- hooks ------------------------------------------------------------------------------------------------
 
-    def _hook_memory(self, tell: Callable[[int, int, int, int], None]) -> None:
-        def accessed(_: Any, access: int, address: int, size: int, value: int, __: Any) -> bool:
-            tell(access, address, size, value)
-            return False
-
-        signature = "bool(void *, int, uint64_t, int, int64_t, void *)"
-        self._hook(uc.UC_HOOK_MEM_UNMAPPED | uc.UC_HOOK_MEM_WRITE_PROT, signature, accessed)
-
     def _hook_exceptions(self, tell: Callable[[int], None]) -> None:
         handle, stop, save, context = self.handle, _lib.uc_emu_stop, _lib.uc_context_save, self._context
+        read, hpfar = _lib.uc_reg_read, self._hpfar
+        hpfar.op0, hpfar.op1, hpfar.crn, hpfar.crm, hpfar.op2 = HPFAR_EL2
 
         def raised(_: Any, number: int, __: Any) -> None:
-            save(handle, context)  # at the end of its run the engine makes another one, which nobody takes
+            # Here: at the end of its run the engine translates another address, for nobody.
+            save(handle, context)
+            if number in (PREFETCH_ABORT, DATA_ABORT):
+                read(handle, a64.UC_ARM64_REG_CP_REG, hpfar)
             tell(number)
             stop(handle)
 
@@ -233,32 +254,28 @@ class Cpu:
         callback: Any = ffi.callback(signature, function)
         self._hooks.append(callback)
         address, number = ffi.cast("void *", callback), ffi.new("size_t *")
-        self._check(_lib.uc_hook_add(self.handle, number, kind, address, ffi.NULL, *_ALL, *more), "uc_hook_add")
+        _check(_lib.uc_hook_add(self.handle, number, kind, address, ffi.NULL, *_ALL, *more), "uc_hook_add")
 
     def _control(self, what: int, *arguments: Any) -> None:
         request = _WRITE_CONTROL | len(arguments) << 26 | what
-        self._check(_lib.uc_ctl(self.handle, ffi.cast("int", request), *arguments), "uc_ctl")
-
-    @staticmethod
-    def _check(code: int, call: str) -> None:
-        if code:
-            raise EngineError(code, call)
+        _check(_lib.uc_ctl(self.handle, ffi.cast("int", request), *arguments), "uc_ctl")
 
 
-@functools.cache
-def _exception_place() -> int:
-    """Where in a saved CPU the engine keeps what its interface does not tell of an exception; found by making one."""
-    memory, number = mmap.mmap(-1, mmap.PAGESIZE), 0x5A3C
-    memory[:4] = struct.pack("<I", 0xD4000001 | number << 5)  # svc
-    address = ffi.cast("uintptr_t", ffi.from_buffer(memory))
-    cpu = Cpu(lambda *_: None, lambda _: None, lambda _: None, lambda *_: False)
-    cpu.map(0, mmap.PAGESIZE, int(address), READ | EXECUTE)
-    cpu.run(0)
-    saved, syndrome = bytes(cpu.saved), struct.pack("<I", 0x15 << 26 | 1 << 25 | number)
-    cpu.close()
-    if saved.count(syndrome) != 1:
-        raise EngineError(uc.UC_ERR_VERSION, "this version of unicorn keeps exceptions elsewhere")
-    return saved.find(syndrome)
+def open_engine() -> Any:
+    """One for arm64, as yet without a CPU."""
+    handle = ffi.new("void **")
+    _check(_lib.uc_open(uc.UC_ARCH_ARM64, uc.UC_MODE_ARM, handle), "uc_open")
+    return handle[0]
+
+
+def initialise(handle: Any) -> None:
+    """It gets its CPU."""
+    _check(_lib.uc_reg_read(handle, PC, ffi.new("uint64_t *")), "uc_reg_read")
+
+
+def close_engine(handle: Any) -> None:
+    """Free it."""
+    _lib.uc_close(handle)
 
 
 def stop(handle: Any) -> None:

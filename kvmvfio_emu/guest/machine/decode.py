@@ -5,11 +5,13 @@ Single general registers without writeback. Pairs, writeback, SIMD and exclusive
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
 ZERO = 31
+_MASK = (1 << 64) - 1
 
 
 class Access(NamedTuple):
@@ -50,6 +52,29 @@ def decode(word: int) -> Access | None:
     return Access(False, 1 << size, register, signed=True, wide=operation == 2)
 
 
+def target(word: int, pc: int, register: Callable[[int], int]) -> int:
+    """The virtual address of the access that `decode` found; ``register`` reads one, 31 being SP."""
+    if word & 0x3F000000 == 0x18000000:
+        return pc + 4 * _signed(word >> 5, 19) & _MASK
+    base, size = register(word >> 5 & 31), word >> 30
+    if word & 0x3F000000 == 0x39000000:
+        base += (word >> 10 & 0xFFF) << size
+    elif word & 0x3F200400 == 0x38000000:
+        base += _signed(word >> 12, 9)
+    elif word & 0x3F200C00 == 0x38200800:
+        number, extend = word >> 16 & 31, word >> 13 & 7
+        index = 0 if number == ZERO else register(number)
+        if extend & 3 == 2:  # of 32 bits
+            index = _signed(index, 32) if extend & 4 else index & 0xFFFFFFFF
+        base += index << (size if word & 1 << 12 else 0)
+    return base & _MASK
+
+
+def _signed(value: int, bits: int) -> int:
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> bits - 1 else value
+
+
 class SystemAccess(NamedTuple):
     """MRS or MSR of a system register."""
 
@@ -67,5 +92,5 @@ def decode_system(word: int) -> SystemAccess | None:
 
 
 def is_cache_maintenance(word: int) -> bool:
-    """DC by address: SYS with CRn 7."""
-    return word & 0xFFF8F000 == 0xD5087000
+    """DC by address: SYS with CRn 7; but not DC ZVA, which stores."""
+    return word & 0xFFF8F000 == 0xD5087000 and word & 0xFFFFFFE0 != 0xD50B7420

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, Pause, Wfi
+from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, NoSyndrome, Pause, Wfi
 from kvmvfio_emu.guest.machine import binding as b
 from kvmvfio_emu.guest.machine import exceptions as x
 from kvmvfio_emu.guest.machine.decode import (
@@ -20,13 +20,16 @@ from kvmvfio_emu.guest.machine.decode import (
     decode,
     decode_system,
     is_cache_maintenance,
+    target,
 )
 from kvmvfio_emu.guest.machine.memory import GuestMemory
+from kvmvfio_emu.guest.machine.private import places
 from kvmvfio_emu.guest.machine.system import SystemRegisters
 from kvmvfio_emu.guest.machine.ticker import SLICE_NS, ticker
 from kvmvfio_emu.guest.machine.transfer import Transfer
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm import psci
+from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.run import RunCall
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 _WFI = 0xD503207F
 #: With an interrupt that waits for the guest to unmask it, this many instructions at first, then twice as many.
 _WATCHED, _MOST_WATCHED = 64, 1 << 14
-_WORD = 4
+_WORD, _EL2 = 4, 2
 
 
 class MachineGuest:
@@ -46,7 +49,9 @@ class MachineGuest:
         self._vcpu = vcpu
         self._file = vcpu.registers
         self._system = SystemRegisters(vcpu)
-        self._cpu = b.Cpu(self._missed, self._raised, self._system.read, self._system.write)
+        self._cpu = b.Cpu(self._raised, self._system.read, self._system.write)
+        self._places = places()
+        self._cpu.stop_between(self._places.no_stop_inside)
         weakref.finalize(vcpu, self._cpu.close).atexit = False
         self._transfer = Transfer(self._cpu, self._file)
         self._memory = GuestMemory(vcpu, self._cpu)
@@ -55,8 +60,8 @@ class MachineGuest:
         self._fresh = False  #: the file holds what the engine has
         self._call: RunCall | None = None
         self._pending: Access | None = None
+        self._fault_address = 0  #: of the last access that KVM had to see, for an abort that userspace makes of it
         self._watched = 0
-        self._access: tuple[int, int, int, int] | None = None
         self._exception: int | None = None
 
     # -- the register file's owner ------------------------------------------------------------------------------------
@@ -86,10 +91,6 @@ class MachineGuest:
 
     # -- what the engine tells ----------------------------------------------------------------------------------------
 
-    def _missed(self, access: int, address: int, size: int, value: int) -> None:
-        if self._access is None:  # of several the first counts
-            self._access = (access, address, size, value)
-
     def _raised(self, number: int) -> None:
         self._exception = number
 
@@ -104,18 +105,23 @@ class MachineGuest:
         if vcpu.call is not self._call or memory.changed:
             self._call = vcpu.call
             memory.enter()
+        if vcpu.abort_pending:
+            vcpu.abort_pending = False
+            self._fault(x.EC_DATA_ABORT, x.EXTERNAL_ABORT, self._fault_address)
         pc = self._take_interrupts(cpu.read(b.PC))
         if pc % _WORD:
             self._fault(x.EC_PC_ALIGNMENT, 0, pc)
             return Pause()
         self._fresh = False
-        self._access = self._exception = None
+        self._exception = None
         ticks = ticker.ticks
         ticker.enter(cpu.handle)
         try:
-            cpu.run(pc, self._watched)
+            failed = cpu.run(pc, self._watched)
         finally:
             ticker.leave()
+        if failed:
+            raise KernelError(errno.EFAULT, f"the engine stopped at {cpu.read(b.PC):#x}: {b.reason(failed)}")
         self._system.settle()
         if memory.by_pages:
             memory.flush()
@@ -127,7 +133,8 @@ class MachineGuest:
             self._load()
         access, self._pending = self._pending, None
         assert access is not None
-        self._finish(access, value)
+        if not self._vcpu.abort_pending:
+            self._finish(access, value)
 
     def _finish(self, access: Access, value: int) -> None:
         cpu = self._cpu
@@ -163,8 +170,6 @@ class MachineGuest:
     # -- why it stopped -----------------------------------------------------------------------------------------------
 
     def _stopped(self, bus: GuestBus, *, ticked: bool) -> Exit | None:
-        if self._access is not None:
-            return self._on_access(bus, *self._access)
         if self._exception is not None:
             return self._on_exception(self._exception, bus)
         if not ticked:
@@ -175,30 +180,38 @@ class MachineGuest:
         self._memory.refresh()
         return Pause()
 
-    def _on_access(self, bus: GuestBus, kind: int, address: int, size: int, value: int) -> Exit | None:
+    def _on_stage2(self, bus: GuestBus, esr: int, virtual: int) -> Exit | None:
+        """The guest touched what the second stage does not map; models kvm_handle_guest_abort."""
         cpu = self._cpu
-        pc, write = cpu.read(b.PC), kind in b.MEM_WRITES
-        if kind in b.MEM_FETCHES:
-            if self._memory.fault(address, write=False):
-                return None
-            self._fault(x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, pc)
-            return Pause()  # the handler may be no better
+        address, pc = cpu.fault_page | virtual % PAGE_SIZE, cpu.read(b.PC)
+        data, walk = esr >> x.EC == x.EC_DATA_ABORT, bool(esr & x.TABLE_WALK)
+        write = data and not walk and bool(esr & x.WRITE_NOT_READ)
         if self._memory.fault(address, write=write):
             return None
-        word = cpu.word(pc)
-        if word is not None and is_cache_maintenance(word):
+        if walk or not data:
+            self._fault(x.EC_DATA_ABORT if data else x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, virtual)
+            return Pause()  # the handler may be no better
+        word = cpu.word(pc) or 0
+        if is_cache_maintenance(word):
             cpu.write(b.PC, pc + _WORD)
             return None
-        if address % size:
-            self._fault(x.EC_DATA_ABORT, x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0), address)
+        access = decode(word)
+        if access is None:
+            self._fault_address = virtual
+            return NoSyndrome(address, esr & (x.WRITE_NOT_READ | x.FAULT_STATUS))
+        start = target(word, pc, self._register)  # of one over the end of a page only the second half may be missing
+        if start % access.size:
+            self._fault(x.EC_DATA_ABORT, x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0), start)
             return None
-        access = None if word is None else decode(word)
-        if access is None or access.size != size:
-            raise KernelError(errno.ENOSYS, f"the access to {address:#x} at {pc:#x} has no valid syndrome")
+        self._fault_address = virtual
+        return self._access(bus, access, address)
+
+    def _access(self, bus: GuestBus, access: Access, address: int) -> Exit | None:
         if access.store:
-            leave: Mmio | int | None = bus.store(address, size, value & (1 << 8 * size) - 1)
+            value = 0 if access.register == ZERO else self._cpu.read(b.X[access.register])
+            leave: Mmio | int | None = bus.store(address, access.size, value & (1 << 8 * access.size) - 1)
         else:
-            leave = bus.load(address, size)
+            leave = bus.load(address, access.size)
         if isinstance(leave, Mmio):
             self._pending = access
             return leave
@@ -206,19 +219,26 @@ class MachineGuest:
         self._memory.refresh()  # a device may have written
         return None
 
+    def _register(self, number: int) -> int:
+        """The base of an address: 31 is SP."""
+        return self._cpu.read(b.SP if number == ZERO else b.X[number])
+
     def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
         cpu = self._cpu
         pc = cpu.read(b.PC)
         if number in (b.HVC, b.SMC):  # PC is after them
-            return psci.call(self._vcpu, self, trapped_smc=number == b.SMC)
+            made = cpu.word(pc - _WORD) or 0
+            return psci.call(self._vcpu, self, smc=number == b.SMC, number=made >> 5 & 0xFFFF)
         if number == b.UNDEFINED:
             word = cpu.word(pc)
             access = None if word is None else decode_system(word)
             if access is not None and self._system.serve(bus, access, cpu):
                 cpu.write(b.PC, pc + _WORD)
                 return None
-        esr, address = cpu.exception()
+        esr, address, level = cpu.exception(self._places.exception)
         aborted = number in (b.PREFETCH_ABORT, b.DATA_ABORT)
+        if aborted and level == _EL2:
+            return self._on_stage2(bus, esr, address)
         self._enter(esr, address if aborted else None)
         return Pause() if aborted else None  # the handler may be no better
 

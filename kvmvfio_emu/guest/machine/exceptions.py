@@ -25,11 +25,11 @@ SYNCHRONOUS, IRQ, FIQ, SERROR = 0x000, 0x080, 0x100, 0x180
 _CURRENT_SPX, _LOWER_64 = 0x200, 0x400
 
 # ESR_EL1.EC and its neighbours.
-_EC = 26
+EC = 26
 _IL = 1 << 25
 EC_PC_ALIGNMENT, EC_SERROR = 0x22, 0x2F
 EC_PREFETCH_ABORT, EC_DATA_ABORT = 0x20, 0x24  #: from EL0; one more from EL1
-WRITE_NOT_READ = 1 << 6
+WRITE_NOT_READ, TABLE_WALK, FAULT_STATUS = 1 << 6, 1 << 7, 0x3F
 EXTERNAL_ABORT, ALIGNMENT_FAULT = 0x10, 0x21
 
 
@@ -54,7 +54,7 @@ def syndrome(exception_class: int, specific: int, pstate: int) -> int:
     """ESR_EL1 of an exception from ``pstate``, with the class's ``specific`` bits."""
     if exception_class in (EC_PREFETCH_ABORT, EC_DATA_ABORT) and pstate & _EXCEPTION_LEVEL:
         exception_class += 1
-    return exception_class << _EC | _IL | specific
+    return exception_class << EC | _IL | specific
 
 
 def enter_synchronous(cpu: b.Cpu, pc: int, pstate: int, esr: int, address: int | None = None) -> None:

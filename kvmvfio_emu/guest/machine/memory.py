@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu.guest.machine import binding as b
 from kvmvfio_emu.guest.machine.sharing import address_of, share
+from kvmvfio_emu.guest.machine.stage2 import TABLES
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE, Slot
 from kvmvfio_emu.kernel.usercopy import Vma
@@ -87,23 +88,25 @@ class GuestMemory:
         start, end = max(slot.hva, vma.start), min(slot.hva + slot.size, vma.end)
         if start >= end or not vma.readable or self._is_device(vma):
             return
-        permissions = b.READ | b.EXECUTE | (b.WRITE if vma.writable and not slot.readonly else 0)
+        write = vma.writable and not slot.readonly
         gpa = slot.gpa + start - slot.hva
+        if gpa + end - start > TABLES:
+            return
         if self._local:
-            self._map(gpa, end - start, start, permissions)
+            self._map(gpa, end - start, start, write=write)
             self._direct.append((start, end - start))
             return
         shared = share(self._mm.pid, vma, start, end - start)
         if shared is not None:
             self._shared.append(shared)
-            self._map(gpa, end - start, address_of(shared), permissions)
+            self._map(gpa, end - start, address_of(shared), write=write)
 
     def _is_device(self, vma: Vma) -> bool:
         file = self._vcpu.host.inodes.get((vma.device, vma.inode))
         return file is not None and file.is_device_memory
 
-    def _map(self, gpa: int, size: int, host: int, permissions: int) -> None:
-        self._cpu.map(gpa, size, host, permissions)
+    def _map(self, gpa: int, size: int, host: int, *, write: bool) -> None:
+        self._cpu.map(gpa, size, host, write=write)
         self._mapped[gpa] = size
 
     def _unmap(self, gpa: int) -> None:
@@ -121,6 +124,8 @@ class GuestMemory:
         if slot is None or (write and slot.readonly) or self._vcpu.bus.is_device(gpa):
             return False
         page = gpa - gpa % PAGE_SIZE
+        if page >= TABLES:
+            raise KernelError(errno.EFAULT, f"guest page {page:#x} is beyond what the engine can have")
         hva = slot.hva + page - slot.gpa
         vma = self._mm.find_vma(hva)
         if vma is None or not vma.readable or (write and not vma.writable):
@@ -134,16 +139,15 @@ class GuestMemory:
         return True
 
     def _map_page(self, slot: Slot, page: int, hva: int, *, write: bool) -> None:
-        permissions = b.READ | b.EXECUTE | (b.WRITE if write else 0)
         if self._local:
-            self._map(page, PAGE_SIZE, hva, permissions)
+            self._map(page, PAGE_SIZE, hva, write=write)
             if (hva, PAGE_SIZE) not in self._direct:
                 self._direct.append((hva, PAGE_SIZE))
         else:
             copy = self._copies.get(page)
             if copy is None:
                 copy = self._copies[page] = _Copy(hva, bytes(self._mm.read(hva, PAGE_SIZE)))
-            self._map(page, PAGE_SIZE, address_of(copy.buffer), permissions)
+            self._map(page, PAGE_SIZE, address_of(copy.buffer), write=write)
         if write and slot.logs_dirty:
             self._slots.mark_dirty(slot, page)
             self._logged.add(page)

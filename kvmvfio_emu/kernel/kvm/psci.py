@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest.base import Call, CpuOff, Exit, PowerOff, Reset, Wfi
+from kvmvfio_emu.guest.base import Call, CpuOff, Exit, Hypercall, PowerOff, Reset, Wfi
 from kvmvfio_emu.kernel.kvm.arch.arm import ArmArch
 
 if TYPE_CHECKING:
@@ -48,15 +48,18 @@ class Caller(Protocol):
         """Put the result into register 0."""
 
 
-def call(vcpu: Vcpu, caller: Caller, *, trapped_smc: bool) -> Exit:
-    """Serve an HVC (or an SMC, which KVM traps and knows nothing of) of ``vcpu``. Returns what KVM_RUN does then."""
+def call(vcpu: Vcpu, caller: Caller, *, smc: bool, number: int) -> Exit:
+    """Serve an HVC, or a trapped SMC, with ``number`` in the instruction. Returns what KVM_RUN does then."""
     function = caller.argument(0) & 0xFFFFFFFF
     arch = vcpu.vm.arch
     assert isinstance(arch, ArmArch)
     firmware = arch.firmware
-    if trapped_smc or firmware.action(function) == uapi.KVM_SMCCC_FILTER_DENY:
-        caller.answer(uapi.PSCI_RET_NOT_SUPPORTED)
+    action = firmware.action(function)
+    if (smc and (number or not vcpu.host.profile.smc_served)) or action == uapi.KVM_SMCCC_FILTER_DENY:
+        caller.answer(uapi.PSCI_RET_NOT_SUPPORTED & _MASK)
         return Call()
+    if action == uapi.KVM_SMCCC_FILTER_FWD_TO_USER:
+        return Hypercall(function, uapi.KVM_HYPERCALL_EXIT_SMC if smc else 0)
     psci_0_2 = bool(vcpu.features >> uapi.KVM_ARM_VCPU_PSCI_0_2 & 1)
     version = firmware.get(uapi.KVM_REG_ARM_PSCI_VERSION, psci_0_2=psci_0_2)
     if not psci_0_2:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.engine.scheduler import Turn
-from kvmvfio_emu.guest.base import Call, CpuOff, Exit, Mmio, Pause, Reset, Wfi
+from kvmvfio_emu.guest.base import Call, CpuOff, Exit, Hypercall, Mmio, NoSyndrome, Pause, Reset, Wfi
 from kvmvfio_emu.kernel.calltrace import show_return
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.arch.arm import ArmArch
 from kvmvfio_emu.kernel.kvm.guestbus import STEP_NS
 
 if TYPE_CHECKING:
@@ -247,7 +248,13 @@ class RunCall:
             to_user = self._handle_mmio(cause)
             vcpu.exits["mmio_exit_user" if to_user else "mmio_exit_kernel"] += 1
             return to_user
+        if isinstance(cause, NoSyndrome):
+            return self._handle_no_syndrome(cause)
         vcpu.exits["hvc_exit_stat"] += 1
+        if isinstance(cause, Hypercall):
+            vcpu.run.exit_reason = uapi.KVM_EXIT_HYPERCALL
+            vcpu.run.hypercall.nr, vcpu.run.hypercall.flags = cause.function, cause.flags
+            return True
         if isinstance(cause, Call):
             return False
         if isinstance(cause, CpuOff):
@@ -267,6 +274,15 @@ class RunCall:
         run.system_event.type = kind
         run.system_event.flags = 0
         return 0
+
+    def _handle_no_syndrome(self, access: NoSyndrome) -> bool:
+        """ENOSYS, unless userspace said that it can decode instructions; models io_mem_abort."""
+        arch, run = self.vcpu.vm.arch, self.vcpu.run
+        if not isinstance(arch, ArmArch) or uapi.KVM_CAP_ARM_NISV_TO_USER not in arch.enabled:
+            raise KernelError(errno.ENOSYS, f"the access to {access.address:#x} has no valid syndrome")
+        run.exit_reason = uapi.KVM_EXIT_ARM_NISV
+        run.arm_nisv.esr_iss, run.arm_nisv.fault_ipa = access.iss, access.address
+        return True
 
     def _handle_mmio(self, access: Mmio) -> bool:
         vcpu = self.vcpu
@@ -306,4 +322,4 @@ def _exit_event(cause: Exit | str) -> str:
     """The counter that a reason for leaving the guest belongs to."""
     if isinstance(cause, str):
         return f"vmexit_{cause}"
-    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio"}.get(type(cause), "vmexit_hvc")
+    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio", NoSyndrome: "vmexit_mmio"}.get(type(cause), "vmexit_hvc")

@@ -52,6 +52,7 @@ class Vcpu:
         self.registers: RegisterFile | None = None
         self.mp_state = uapi.KVM_MP_STATE_RUNNABLE
         self.serror_pending = False  #: KVM_SET_VCPU_EVENTS
+        self.abort_pending = False  #: the same: a synchronous external abort, at the next entry
         self.guest_debug = 0  #: KVM_SET_GUEST_DEBUG's control word
         self.attributes = VcpuAttributes(self)
         self.timer_lines = TimerLines(self)

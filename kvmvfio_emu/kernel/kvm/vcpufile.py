@@ -149,7 +149,7 @@ class VcpuFile(File):
 
     @ioctl(uapi.KVM_SET_VCPU_EVENTS, when="arch!=x86_64 KVM_CAP_VCPU_EVENTS")
     def set_vcpu_events(self, arg: UserPtr) -> int:
-        """Let an SError wait. ENOEXEC, EFAULT; EINVAL with a syndrome, which this CPU (without RAS) cannot give."""
+        """Let an SError wait, or abort the last access. ENOEXEC, EFAULT; EINVAL with a syndrome, which needs RAS."""
         if self.host.profile.vcpu_events_need_init:
             self._require_init()
         raw = self.host.current.copy_from_user(arg, uapi.sizeof("struct kvm_vcpu_events"))
@@ -157,6 +157,7 @@ class VcpuFile(File):
         if exception.serror_pending and exception.serror_has_esr:
             raise KernelError(errno.EINVAL, "the CPU has no RAS extension, so an SError has no syndrome")
         self.vcpu.serror_pending |= bool(exception.serror_pending)
+        self.vcpu.abort_pending |= bool(exception.ext_dabt_pending)
         return 0
 
     # -- attributes -------------------------------------------------------------------------------------------
