@@ -1,6 +1,6 @@
-"""Which loads and stores tell the hypervisor what they do: those for which ESR_EL2's syndrome is valid (Arm DDI 0487).
+"""Loads and stores as the hypervisor sees them, by ESR_EL2's syndrome, and instructions it reads (Arm DDI 0487).
 
-Single general registers without writeback. Pairs, writeback, SIMD and exclusives give no valid syndrome.
+The syndrome is valid for single general registers without writeback; pairs, writeback, SIMD and exclusives give none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
 ZERO = 31
+_VALID = 1 << 24
 _MASK = (1 << 64) - 1
 
 
@@ -31,29 +32,18 @@ class Access(NamedTuple):
         return value & (0xFFFFFFFFFFFFFFFF if self.wide else 0xFFFFFFFF)
 
 
-def decode(word: int) -> Access | None:
-    """The access of instruction ``word``, None when its syndrome is not valid."""
-    size, register = word >> 30, word & 31
-    if word & 0x3F000000 == 0x18000000:  # literal
-        return None if size == 3 else Access(False, 8 if size == 1 else 4, register, size == 2)
-    if word & 0x3F000000 == 0x08000000:  # exclusive and ordered
-        ordered = word & 0x00A08000 == 0x00808000
-        return Access(not word & 1 << 22, 1 << size, register) if ordered else None
-    unsigned_offset = word & 0x3F000000 == 0x39000000
-    unscaled = word & 0x3F200400 == 0x38000000
-    register_offset = word & 0x3F200C00 == 0x38200800
-    if not (unsigned_offset or unscaled or register_offset):
+def decode(iss: int, word: int) -> Access | None:
+    """The access that the syndrome of a data abort by instruction ``word`` tells of, None when it is not valid.
+
+    The engine calls one with writeback valid, too, which the architecture does not.
+    """
+    if not iss & _VALID or word & 0x3F200400 == 0x38000400:
         return None
-    operation = word >> 22 & 3
-    if operation < 2:
-        return Access(operation == 0, 1 << size, register)
-    if size == 3 or (size == 2 and operation == 3):
-        return None  # a prefetch, or unallocated
-    return Access(False, 1 << size, register, signed=True, wide=operation == 2)
+    return Access(bool(iss & 1 << 6), 1 << (iss >> 22 & 3), iss >> 16 & 31, bool(iss & 1 << 21), bool(iss & 1 << 15))
 
 
 def target(word: int, pc: int, register: Callable[[int], int]) -> int:
-    """The virtual address of the access that `decode` found; ``register`` reads one, 31 being SP."""
+    """The virtual address of an access whose syndrome is valid; ``register`` reads one, 31 being SP."""
     if word & 0x3F000000 == 0x18000000:
         return pc + 4 * _signed(word >> 5, 19) & _MASK
     base, size = register(word >> 5 & 31), word >> 30

@@ -180,10 +180,10 @@ class MachineGuest:
         self._memory.refresh()
         return Pause()
 
-    def _on_stage2(self, bus: GuestBus, esr: int, virtual: int) -> Exit | None:
+    def _on_stage2(self, bus: GuestBus, pc: int, esr: int, virtual: int) -> Exit | None:
         """The guest touched what the second stage does not map; models kvm_handle_guest_abort."""
         cpu = self._cpu
-        address, pc = cpu.fault_page | virtual % PAGE_SIZE, cpu.read(b.PC)
+        address = cpu.fault_page | virtual % PAGE_SIZE
         data, walk = esr >> x.EC == x.EC_DATA_ABORT, bool(esr & x.TABLE_WALK)
         write = data and not walk and bool(esr & x.WRITE_NOT_READ)
         if self._memory.fault(address, write=write):
@@ -192,14 +192,16 @@ class MachineGuest:
             self._fault(x.EC_DATA_ABORT if data else x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, virtual)
             return Pause()  # the handler may be no better
         word = cpu.word(pc) or 0
-        if is_cache_maintenance(word):
-            cpu.write(b.PC, pc + _WORD)
-            return None
-        access = decode(word)
+        access = decode(esr, word)
         if access is None:
+            if is_cache_maintenance(word):
+                cpu.write(b.PC, pc + _WORD)
+                return None
             self._fault_address = virtual
             return NoSyndrome(address, esr & (x.WRITE_NOT_READ | x.FAULT_STATUS))
-        start = target(word, pc, self._register)  # of one over the end of a page only the second half may be missing
+        start = virtual
+        if not virtual % PAGE_SIZE:  # of one over the end of a page perhaps only the second half is missing
+            start = target(word, pc, self._register)
         if start % access.size:
             self._fault(x.EC_DATA_ABORT, x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0), start)
             return None
@@ -238,7 +240,7 @@ class MachineGuest:
         esr, address, level = cpu.exception(self._places.exception)
         aborted = number in (b.PREFETCH_ABORT, b.DATA_ABORT)
         if aborted and level == _EL2:
-            return self._on_stage2(bus, esr, address)
+            return self._on_stage2(bus, pc, esr, address)
         self._enter(esr, address if aborted else None)
         return Pause() if aborted else None  # the handler may be no better
 
