@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kvmvfio_emu import uapi
+
 IMAGE = Path(__file__).parents[2] / "docs" / "examples" / "baremetal" / "guest.bin"
 
 
@@ -30,3 +32,36 @@ def test_bare_metal_guest(
     assert counted["line_up"] == counted["handled"] == counted["guest_eoi"] == "50"
     assert counted["hw_deactivate"] == ("50" if mode == "forwarded" else "0")
     assert counted["vmexit_maint"] == ("0" if mode == "forwarded" else "50")
+
+
+@pytest.fixture
+def run(
+    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., dict[str, str]]:
+    pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
+
+    def answers(*arguments: str) -> dict[str, str]:
+        done = supervised("--", build("machine"), *arguments)
+        assert done.returncode == 0, done.stderr
+        return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+    return answers
+
+
+@pytest.mark.parametrize("memory", ["private", "file"])
+def test_memory_is_the_clients_at_each_exit(run: Callable[..., dict[str, str]], memory: str) -> None:
+    assert run("increment", memory) == {"right": "20"}
+
+
+@pytest.mark.parametrize("memory", ["private", "file"])
+def test_a_guest_sees_what_other_threads_store(run: Callable[..., dict[str, str]], memory: str) -> None:
+    assert run("poll", memory) == {"run": "0 0", "value": "7"}
+
+
+@pytest.mark.parametrize("memory", ["private", "file"])
+def test_an_unmapped_page_is_efault_until_it_is_there(run: Callable[..., dict[str, str]], memory: str) -> None:
+    assert run("fault", memory) == {"run": "-1 EFAULT", "again": "-1 EINTR"}
+
+
+def test_a_signal_ends_an_endless_loop(run: Callable[..., dict[str, str]]) -> None:
+    assert run("endless") == {"run": "-1 EINTR", "reason": str(uapi.KVM_EXIT_INTR)}

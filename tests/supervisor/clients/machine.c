@@ -1,0 +1,91 @@
+/* A guest in machine code at address 0 whose memory is this program's: private, or shared by a file. */
+#include "client.h"
+
+enum { PAGES = 4, EXITS = 20 };
+static const uint32_t increment[] = {
+    0xD2A14009, /* movz x9, #0x0a00, lsl #16 */
+    0xD2820000, /* movz x0, #0x1000 */
+    0xB9400001, /* ldr w1, [x0] */
+    0x11000421, /* add w1, w1, #1 */
+    0xB9000001, /* str w1, [x0] */
+    0xB9000121, /* str w1, [x9]: an exit */
+    0x17FFFFFC, /* b .-16 */
+};
+static const uint32_t poll_word[] = {
+    0xD2A14009, 0xD2820000,
+    0xB9400001, /* ldr w1, [x0] */
+    0x34FFFFE1, /* cbz w1, .-4 */
+    0xB9000121, 0x14000000,
+};
+static const uint32_t touch[] = {
+    0xD2840000, /* movz x0, #0x2000 */
+    0xB9400001, 0x14000000,
+};
+static const uint32_t endless[] = { 0x14000000 };
+
+static uint32_t *word;
+
+static void on_signal(int number) { (void)number; }
+
+static void *write_later(void *unused)
+{
+    usleep(20000);
+    __atomic_store_n(word, 7, __ATOMIC_SEQ_CST);
+    return unused;
+}
+
+int main(int argc, char **argv)
+{
+    const char *mode = argc > 1 ? argv[1] : "", *kind = argc > 2 ? argv[2] : "";
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS, file = -1, vm = new_vm(), vcpu = new_vcpu(vm);
+    struct kvm_run *run = run_page(vcpu);
+    char *ram;
+
+    if (!strcmp(kind, "file")) {
+        file = (int)NEED(memfd_create("ram", MFD_CLOEXEC));
+        NEED(ftruncate(file, PAGES * 4096));
+        flags = MAP_SHARED;
+    }
+    ram = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, flags, file, 0);
+    word = (uint32_t *)(ram + 0x1000);
+    struct kvm_userspace_memory_region region = { .memory_size = PAGES * 4096, .userspace_addr = (uintptr_t)ram };
+    NEED(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
+
+    if (!strcmp(mode, "increment")) {
+        int right = 0;
+        memcpy(ram, increment, sizeof increment);
+        for (uint32_t i = 0; i < EXITS; i++) {
+            *word = 1000 * i;
+            NEED(ioctl(vcpu, KVM_RUN, 0));
+            right += run->exit_reason == KVM_EXIT_MMIO && *word == 1000 * i + 1 && !memcmp(run->mmio.data, word, 4);
+        }
+        printf("right %d\n", right);
+    } else if (!strcmp(mode, "poll")) {
+        pthread_t thread;
+        memcpy(ram, poll_word, sizeof poll_word);
+        pthread_create(&thread, NULL, write_later, NULL);
+        SAY("run", ioctl(vcpu, KVM_RUN, 0));
+        printf("value %d\n", run->mmio.data[0]);
+        pthread_join(thread, NULL);
+    } else if (!strcmp(mode, "fault")) {
+        memcpy(ram, touch, sizeof touch);
+        NEED(munmap(ram + 0x2000, 4096));
+        SAY("run", ioctl(vcpu, KVM_RUN, 0));
+        NEED(mmap(ram + 0x2000, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? -1 : 0);
+        run->immediate_exit = 0;
+        struct itimerval soon = { .it_value.tv_usec = 20000 };
+        struct sigaction action = { .sa_handler = on_signal };
+        sigaction(SIGALRM, &action, NULL);
+        setitimer(ITIMER_REAL, &soon, NULL);
+        SAY("again", ioctl(vcpu, KVM_RUN, 0)); /* it goes on, and computes until the signal */
+    } else {
+        struct itimerval soon = { .it_value.tv_usec = 20000 };
+        struct sigaction action = { .sa_handler = on_signal };
+        memcpy(ram, endless, sizeof endless);
+        sigaction(SIGALRM, &action, NULL);
+        setitimer(ITIMER_REAL, &soon, NULL);
+        SAY("run", ioctl(vcpu, KVM_RUN, 0));
+        printf("reason %u\n", run->exit_reason);
+    }
+    return 0;
+}
