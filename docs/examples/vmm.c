@@ -215,9 +215,9 @@ static void check(const struct shared *shared)
 
 int main(int argc, char **argv)
 {
-    static const char *const counters[] = { "vmexit_irq", "vmexit_kick", "vmexit_maint", "host_irq", "host_irq_maint",
-        "eventfd_trigger", "eventfd_resample", "work", "gicd_mask", "gicd_unmask", "set_irq", "resample_ack", "vmentry",
-        "guest_iar", "guest_eoi", "hw_deactivate", "line_up" };
+    static const char *const counters[] = { "vmexit_irq", "vmexit_kick", "vmexit_maint", "host_irq", "host_irq_lazy",
+        "host_irq_maint", "eventfd_trigger", "eventfd_resample", "work", "gicd_mask", "gicd_unmask", "set_irq",
+        "resample_ack", "vmentry", "guest_iar", "guest_eoi", "hw_deactivate", "line_up" };
     enum { COUNTERS = sizeof counters / sizeof *counters };
     int forwarded = argc > 2 && !strcmp(argv[2], "forwarded");
     long interrupts = argc > 3 ? atol(argv[3]) : 1, vcpus = argc > 4 ? atol(argv[4]) : 1, before[COUNTERS];

@@ -74,6 +74,7 @@ def test_an_endless_loop_starves_nobody(pair: Machine) -> None:
     pair.client.call(pair.vcpus[1], uapi.KVM_SET_MP_STATE, "kvm_mp_state", mp_state=uapi.KVM_MP_STATE_RUNNABLE)
     pair.put(PC, RAM + 0x100, vcpu=1)
     call = pair.kernel.start(pair.vcpus[0], uapi.KVM_RUN)
+    pair.kernel.run(10)
     run = pair.run(1)  # at address 0, which is nowhere
     assert run.exit_reason == uapi.KVM_EXIT_MMIO
     assert not call.done
