@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -133,6 +135,22 @@ def exits(count: int = 3000) -> tuple[float, float]:
         return 1e6 / _best(by_kvm_run), 1e6 / _best(bare)
 
 
+def supervised_exit(count: int = 2000) -> float:
+    """Microseconds of an MMIO exit by KVM_RUN of a C program under the supervisor, its memory a file."""
+    tests = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as directory:
+        program = os.path.join(directory, "machine")
+        source = os.fspath(tests / "supervisor" / "clients" / "machine.c")
+        subprocess.run(["cc", "-O1", "-I", str(uapi.include_dir()), "-o", program, source, "-lpthread"], check=True)
+        command = [sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--", program, "exits", "file", str(count)]
+
+        def rate() -> float:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return 1e9 / int(done.stdout.split()[1])
+
+        return 1e6 / _best(rate)
+
+
 def interrupt(*, forward: bool, count: int = 2000) -> float:
     """Microseconds from a device's line to the driver's EOI in the bare-metal guest, and the exit that tells of it."""
     sys.path.insert(0, os.fspath(Path(__file__).parents[2] / "docs" / "examples"))
@@ -157,5 +175,7 @@ def report(line: Callable[..., None]) -> None:
     """The rows, by the benchmark's ``line``."""
     ours, bare = instructions()
     line("the bare engine's instruction rate / in KVM_RUN", bare, ours, 1 / 0.9, "MIPS")
-    line("an MMIO exit by KVM_RUN / of the bare engine", *exits(), 2.0)
+    exit_, bare_exit = exits()
+    line("an MMIO exit by KVM_RUN / of the bare engine", exit_, bare_exit, 2.0)
+    line("an MMIO exit by KVM_RUN: supervised / in process", supervised_exit(), exit_, None)
     line("an interrupt in machine code: forwarded / not", interrupt(forward=True), interrupt(forward=False), None)
