@@ -143,13 +143,14 @@ class TargetTask(Task):
         now = time.monotonic()
         if blocked is None and now - self._looked < _LOOK_AGAIN:
             return False  # an unblocked signal of a waiting thread is not missed, only seen a little later
-        self._looked = now
         try:
             status = self._status()
         except OSError:
             return True  # it is gone: whatever waits for it should end
         pending = int(status[b"SigPnd"], 16) | int(status[b"ShdPnd"], 16)
-        return bool(pending & ~(int(status[b"SigBlk"], 16) if blocked is None else blocked))
+        found = bool(pending & ~(int(status[b"SigBlk"], 16) if blocked is None else blocked))
+        self._looked = 0.0 if found else now  # who has been told of one asks again, on the way out
+        return found
 
     def _status(self) -> dict[bytes, bytes]:
         fd = os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
