@@ -96,6 +96,16 @@ class Edge:
         assert not libc.mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, protection)
 
 
+def descriptors_of(kernel: Kernel) -> list[int]:
+    """All open descriptors of its files, but not those that it keeps for itself."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if kernel._by_cookie(os.lseek(int(name), 0, os.SEEK_CUR)) is not None:
+                found.append(int(name))
+    return found
+
+
 class Client:
     """A kernel and a program that uses it. Each method is one call, made as a C program makes it."""
 
@@ -126,12 +136,7 @@ class Client:
 
     def descriptors(self) -> list[int]:
         """All open descriptors of this kernel's files, but not those that the kernel keeps for itself."""
-        found = []
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError):
-                if self.kernel._by_cookie(os.lseek(int(name), 0, os.SEEK_CUR)) is not None:
-                    found.append(int(name))
-        return found
+        return descriptors_of(self.kernel)
 
     # -- errors --------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,12 @@ from machine_rig import Machine
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    machine = Machine()
-    with machine.kernel:
+    with Machine() as machine:
         yield machine
 
 
 @pytest.fixture
 def pair() -> Iterator[Machine]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    machine = Machine(vcpus=2)
-    with machine.kernel:
+    with Machine(vcpus=2) as machine:
         yield machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from support import CPU_BASE, DIST_BASE, Client
 
@@ -72,6 +72,16 @@ class Machine:
         self._pages = [self.kernel.mmap(vcpu, size) for vcpu in self.vcpus]
         self.runs = [uapi.ffi.from_buffer("struct kvm_run *", page) for page in self._pages]
         self.put(PC, RAM)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for call in tuple(self.kernel.host.scheduler.calls):
+            call.interrupt()
+        self.runs.clear()
+        self._pages.clear()  # a mapping holds its file
+        self.client.finish()
 
     def _create_vgic(self, version: int) -> None:
         client = self.client

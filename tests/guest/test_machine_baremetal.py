@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import descriptors_of
 
 from kvmvfio_emu import Kernel
 from kvmvfio_emu.cli import story
@@ -28,11 +31,19 @@ def example() -> Any:
     return module
 
 
+@contextmanager
+def midway() -> Iterator[Kernel]:
+    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+        yield kernel
+        for fd in descriptors_of(kernel):
+            kernel.close(fd)
+
+
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
 def test_as_the_demo(example: Any, forward: bool) -> None:
-    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+    with midway() as kernel:
         scripted = story.tell(kernel, forward=forward, interrupts=1).one()
-    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+    with midway() as kernel:
         counted = example.MachineVmm(kernel, forward=forward).handle(1)
     assert {name: counted[name] for name in scripted} == scripted
 
@@ -40,7 +51,7 @@ def test_as_the_demo(example: Any, forward: bool) -> None:
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
 def test_each_assertion_is_one_interrupt(example: Any, forward: bool) -> None:
     """Two vCPUs: one starts the other, which takes the interrupts."""
-    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+    with midway() as kernel:
         vmm = example.MachineVmm(kernel, forward=forward, vcpus=2, waits=True)
         counted = vmm.handle(MANY)
         assert vmm.shared == (MANY, 0)

@@ -22,16 +22,14 @@ ESR, FAR = system(3, 0, 5, 2, 0), system(3, 0, 6, 0, 0)
 @pytest.fixture
 def gicv3() -> Iterator[Machine]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    machine = Machine(gic=3)
-    with machine.kernel:
+    with Machine(gic=3) as machine:
         yield machine
 
 
 @pytest.fixture
 def linux_6_1() -> Iterator[Machine]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    machine = Machine(profile="linux-6.1")
-    with machine.kernel:
+    with Machine(profile="linux-6.1") as machine:
         yield machine
 
 

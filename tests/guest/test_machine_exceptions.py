@@ -126,8 +126,7 @@ def test_serror(machine: Machine) -> None:
 @pytest.mark.parametrize("mask", [0, 0x40], ids=["open", "masked"])
 def test_fiq_is_an_exception_of_its_own(machine: Machine, mask: int) -> None:
     """KVM_IRQ_LINE at the CPU's FIQ input needs no VGIC."""
-    bare = Machine(gic=0)
-    with bare.kernel:
+    with Machine(gic=0) as bare:
         bare.code(guest.STORE)
         bare.put(PSTATE, EL1H & ~0x40 | mask)
         bare.x(x0=MAILBOX + 8)

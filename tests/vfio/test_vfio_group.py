@@ -101,7 +101,7 @@ def test_set_container_negative_fd_is_einval(bench: Bench, fd: int) -> None:
         bench.set_container(bench.group(), fd)
 
 
-@pytest.mark.parametrize("fd", [777, 2**31 - 1])
+@pytest.mark.parametrize("fd", [77_777, 2**31 - 1])
 def test_set_container_closed_fd_is_ebadf(bench: Bench, fd: int) -> None:
     with fails("EBADF"):
         bench.set_container(bench.group(), fd)
@@ -117,7 +117,7 @@ def test_set_container_to_anything_else_is_einval(bench: Bench) -> None:
 def test_set_container_twice_is_einval_even_with_a_bad_fd(bench: Bench) -> None:
     container, group = bench.container(), bench.group()
     bench.set_container(group, container)
-    for fd in (container, bench.container(), 777):
+    for fd in (container, bench.container(), 77_777):
         with fails("EINVAL"):
             bench.set_container(group, fd)
 
@@ -125,11 +125,11 @@ def test_set_container_twice_is_einval_even_with_a_bad_fd(bench: Bench) -> None:
 def test_set_container_on_newer_kernels_judges_the_descriptor_first() -> None:
     bench = Bench(set_container_fd_first=True, not_container_errno="EBADFD")
     container, group = bench.container(), bench.group()
-    for fd, expected in ((-1, "EBADF"), (777, "EBADF"), (group, "EBADFD")):
+    for fd, expected in ((-1, "EBADF"), (77_777, "EBADF"), (group, "EBADFD")):
         with fails(expected):
             bench.set_container(group, fd)
     bench.set_container(group, container)
-    for fd, expected in ((777, "EBADF"), (group, "EINVAL"), (container, "EINVAL")):
+    for fd, expected in ((77_777, "EBADF"), (group, "EINVAL"), (container, "EINVAL")):
         with fails(expected):
             bench.set_container(group, fd)
 

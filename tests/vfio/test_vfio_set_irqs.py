@@ -131,7 +131,7 @@ def test_mask_and_unmask_of_an_edge_interrupt_is_einval(
 
 @pytest.mark.parametrize("action", [MASK, UNMASK, TRIGGER])
 def test_bad_eventfd(bench: Bench, device: int, action: int) -> None:
-    for fd, expected in ((777, "EBADF"), (2**31 - 1, "EBADF"), (0, "EINVAL"), (device, "EINVAL")):
+    for fd, expected in ((77_777, "EBADF"), (2**31 - 1, "EBADF"), (0, "EINVAL"), (device, "EINVAL")):
         with fails(expected):
             bench.set_eventfd(device, action, fd)
     assert bench.host.eventfds.held() == []
@@ -153,7 +153,7 @@ def test_second_mask_or_unmask_eventfd_is_ebusy_until_removed(bench: Bench, devi
     for again in (first, second):
         with fails("EBUSY"):
             bench.set_eventfd(device, action, again)
-    for bad, expected in ((777, "EBADF"), (0, "EINVAL")):  # judged before the place is
+    for bad, expected in ((77_777, "EBADF"), (0, "EINVAL")):  # judged before the place is
         with fails(expected):
             bench.set_eventfd(device, action, bad)
     assert bench.set_eventfd(device, action, -1) == 0
@@ -169,7 +169,7 @@ def test_trigger_is_replaced_freely(bench: Bench, device: int) -> None:
 
 
 @pytest.mark.parametrize("index", [0, EDGE])
-@pytest.mark.parametrize("bad", [777, 2**31 - 1, 0])
+@pytest.mark.parametrize("bad", [77_777, 2**31 - 1, 0])
 def test_bad_trigger_while_armed_removes_the_old_one_too(bench: Bench, device: int, index: int, bad: int) -> None:
     trigger = bench.eventfd()
     bench.set_eventfd(device, TRIGGER, trigger, index)
@@ -180,7 +180,7 @@ def test_bad_trigger_while_armed_removes_the_old_one_too(bench: Bench, device: i
     assert bench.host.eventfds.held() == []
 
 
-@pytest.mark.parametrize(("action", "bad"), list(itertools.product([MASK, UNMASK], [777, 0])))
+@pytest.mark.parametrize(("action", "bad"), list(itertools.product([MASK, UNMASK], [77_777, 0])))
 def test_bad_mask_or_unmask_eventfd_leaves_the_trigger(bench: Bench, device: int, action: int, bad: int) -> None:
     trigger = bench.eventfd()
     bench.set_eventfd(device, TRIGGER, trigger)
