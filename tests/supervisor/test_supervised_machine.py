@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -69,4 +70,4 @@ def test_a_signal_ends_an_endless_loop(
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
     done = supervised("--", build("machine"), "endless")
     assert done.stdout.splitlines() == ["run -1 EINTR", f"reason {uapi.KVM_EXIT_INTR}"]
-    assert '"vmexit_signal": 1,' in done.stderr  # it did not go back into the guest to be told again
+    assert re.search(r'"vmexit_signal": 1\b', done.stderr)  # it did not go back into the guest to be told again
