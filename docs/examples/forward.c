@@ -7,23 +7,21 @@
  * a frame arrive, and for its counters: things that on a real machine happen by themselves, or in a tracer.
  */
 #define _GNU_SOURCE
+#include "emu.h"
+
 #include <asm/kvm.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define DEVICE "fff51000.ethernet"
@@ -31,50 +29,6 @@
 /* What guest and VMM agree on, as a device tree would tell: kvmvfio_emu/guest/xgmac.py. */
 enum { GSI = 80 };
 static const uint64_t GIC_DIST = 0x08000000, GIC_CPU = 0x08010000, REGISTERS = 0x0C000000, DOORBELL = 0x0D000000;
-
-static int need(int result, const char *what)
-{
-    if (result < 0) {
-        fprintf(stderr, "%s: %s\n", what, strerror(errno));
-        exit(1);
-    }
-    return result;
-}
-#define NEED(call) need((call), #call)
-
-/* ---- the emulator's control channel: one JSON line there, one back ---- */
-
-static int control = -1;
-
-static const char *emu(const char *request)
-{
-    static char answer[16384];
-    size_t length = 0;
-
-    NEED((int)write(control, request, strlen(request)));
-    while (!memchr(answer, '\n', length)) {
-        ssize_t got = read(control, answer + length, sizeof answer - 1 - length);
-        if (got <= 0)
-            exit(1);
-        length += (size_t)got;
-    }
-    answer[length] = 0;
-    return answer;
-}
-
-static void emu_connect(void)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = getenv("KVMVFIO_EMU_CONTROL");
-
-    if (!path) {
-        fprintf(stderr, "run me under kvmvfio-emu run --control PATH\n");
-        exit(1);
-    }
-    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-    control = NEED(socket(AF_UNIX, SOCK_STREAM, 0));
-    NEED(connect(control, (struct sockaddr *)&address, sizeof address));
-}
 
 /* ---- VFIO: container, group, device ---- */
 

@@ -7,23 +7,21 @@
  * kernel; emu() asks the emulator, through its control channel, to let a frame arrive, and for its counters.
  */
 #define _GNU_SOURCE
+#include "emu.h"
+
 #include <asm/kvm.h>
 #include <linux/kvm.h>
 #include <linux/vfio.h>
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define DEVICE "fff51000.ethernet"
@@ -35,53 +33,12 @@ struct shared {
     volatile uint64_t vcpus, waits, handled, fault;
 };
 
-static int need(int result, const char *what)
-{
-    if (result < 0) {
-        fprintf(stderr, "%s: %s\n", what, strerror(errno));
-        exit(1);
-    }
-    return result;
-}
-#define NEED(call) need((call), #call)
-
 static void *map(int fd, size_t size, off_t offset)
 {
     void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 
     need(found == MAP_FAILED ? -1 : 0, "mmap");
     return found;
-}
-
-/* ---- the emulator's control channel: one JSON line there, one back ---- */
-
-static int control = -1;
-
-static const char *emu(const char *request)
-{
-    static char answer[16384];
-    size_t length = 0;
-
-    NEED((int)write(control, request, strlen(request)));
-    while (!memchr(answer, '\n', length)) {
-        ssize_t got = read(control, answer + length, sizeof answer - 1 - length);
-        if (got <= 0)
-            exit(1);
-        length += (size_t)got;
-    }
-    answer[length] = 0;
-    return answer;
-}
-
-static void emu_connect(void)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = getenv("KVMVFIO_EMU_CONTROL");
-
-    need(path ? 0 : -1, "run me under kvmvfio-emu run --control PATH");
-    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-    control = NEED(socket(AF_UNIX, SOCK_STREAM, 0));
-    NEED(connect(control, (struct sockaddr *)&address, sizeof address));
 }
 
 static long counter(const char *name)
