@@ -17,9 +17,11 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
 
     ``process`` is an open directory /proc/PID; None means this process. EBADF; EINVAL on hosts before Linux 5.2.
     """
+    if process is None and _has_position(fd):
+        return None
     base = "/proc/self/" if process is None else ""
     try:
-        if os.readlink(f"{base}fd/{fd}", dir_fd=process) != _LINK:
+        if process is not None and os.readlink(f"fd/{fd}", dir_fd=process) != _LINK:
             return None
         info = open_(f"{base}fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError):
@@ -28,10 +30,22 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
         lines = read(info, 4096).splitlines()
     finally:
         close(info)
-    for line in lines:
-        if line.startswith(b"eventfd-id:"):
-            return int(line.partition(b":")[2])
+    names = [line.partition(b":")[0] for line in lines]
+    if b"eventfd-id" in names:
+        return int(lines[names.index(b"eventfd-id")].partition(b":")[2])
+    if b"eventfd-count" not in names:
+        return None
     raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")
+
+
+def _has_position(fd: int) -> bool:
+    """Whether it is not at its beginning, as no eventfd can be, and our own files are: the cheapest question. EBADF."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR) != 0
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
+        return False
 
 
 def held_elsewhere(key: int, ours: int) -> bool:

@@ -33,7 +33,7 @@ class SystemRegisters:
         self._file = vcpu.registers
         self._names = {
             register.encoding: register.name
-            for register in self._file.declared
+            for register in self._file.declared.all
             if register.fixed or register.name == "MPIDR_EL1"
         }
         self._passed = 0  #: nanoseconds that the guest has seen pass, and the model not yet

@@ -30,7 +30,7 @@ class Transfer:
         #: System registers that both have: name -> encoding.
         self._shared: dict[str, Encoding] = {
             register.name: register.encoding
-            for register in file.declared
+            for register in file.declared.all
             if not register.fixed and not register.name.startswith(_KVMS)
         }
 

@@ -14,7 +14,7 @@ from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.cortex_a72 import CACHES
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm import firmware
-from kvmvfio_emu.kernel.kvm.sysregs import SystemRegister, index_of, system_registers, virtual_clidr
+from kvmvfio_emu.kernel.kvm.sysregs import SystemRegister, system_registers, virtual_clidr
 from kvmvfio_emu.kernel.kvm.timers import REGISTERS as TIMER_REGISTERS
 from kvmvfio_emu.kernel.kvm.timers import Timers
 
@@ -81,13 +81,11 @@ class RegisterFile:
         self.is_32bit = bool(features >> uapi.KVM_ARM_VCPU_EL1_32BIT & 1)
         self._psci_0_2 = bool(features >> uapi.KVM_ARM_VCPU_PSCI_0_2 & 1)
         #: The system registers that there are.
-        self.declared: tuple[SystemRegister, ...] = system_registers(
+        self.declared = system_registers(
             self._profile,
             pmu=bool(features >> uapi.KVM_ARM_VCPU_PMU_V3 & 1),
             gic_version=vcpu.host.machine.board.gic_version,
         )
-        self._by_index = {index_of(register.encoding): register for register in self.declared}
-        self._invariant = {index_of(register.encoding): register for register in self.declared[: self._invariants]}
         #: ``struct kvm_regs``.
         self.core: Any = uapi.ffi.new("struct kvm_regs *")
         #: System registers by the architecture's name.
@@ -97,15 +95,11 @@ class RegisterFile:
         self.live: LiveRegisters | None = None
         self.reset()
 
-    @property
-    def _invariants(self) -> int:
-        return len(self._profile.invariant_registers)
-
     def reset(self) -> None:
         """As after a reset of the CPU."""
         uapi.ffi.memmove(self.core, bytes(4 * _WORDS), 4 * _WORDS)
         self.core.regs.pstate = _RESET_32 if self.is_32bit else _RESET_64
-        self.system = {register.name: register.reset for register in self.declared}
+        self.system = dict(self.declared.resets)
         self.system["MPIDR_EL1"] = self._vcpu.mpidr
         if "CLIDR_EL1" not in self._profile.invariant_registers:
             self.system["CLIDR_EL1"] = virtual_clidr()
@@ -121,7 +115,7 @@ class RegisterFile:
             yield _CORE_ID | (size.bit_length() - 1) << uapi.KVM_REG_SIZE_SHIFT | word
         yield from firmware.REGISTERS
         yield from self._timer_ids
-        yield from (register.id for register in self.declared)
+        yield from (register.id for register in self.declared.all)
         yield from (_CACHE_INDEX | number for number in self._cache_numbers)
 
     @property
@@ -223,9 +217,9 @@ class RegisterFile:
         index = number & 0xFFFF
         if number & uapi.KVM_REG_SIZE_MASK == uapi.KVM_REG_SIZE_U64 and not number & 0xF0000000:
             # The invariant ones are found whatever the kind of the number says.
-            register = self._invariant.get(index)
+            register = self.declared.invariant.get(index)
             if register is None and kind == uapi.KVM_REG_ARM64_SYSREG:
-                register = self._by_index.get(index)
+                register = self.declared.by_index.get(index)
             if register is not None:
                 return register
         raise KernelError(errno.ENOENT, f"no system register {number:#x}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw.cortex_a72 import IDENTIFICATION
@@ -99,19 +100,31 @@ def index_of(encoding: Encoding) -> int:
     return op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 
 
-def system_registers(profile: Profile, *, pmu: bool, gic_version: int) -> tuple[SystemRegister, ...]:
-    """Those of a vCPU, in the kernel's order: the invariant ones, then by encoding."""
-    invariant = profile.invariant_registers
+class RegisterTable:
+    """The system registers that a vCPU has; nobody changes them."""
+
+    def __init__(self, registers: tuple[SystemRegister, ...], invariants: int) -> None:
+        #: In the kernel's order: the invariant ones, then by encoding.
+        self.all = registers
+        self.by_index = {index_of(register.encoding): register for register in registers}
+        self.invariant = {index_of(register.encoding): register for register in registers[:invariants]}
+        #: By name.
+        self.resets = {register.name: register.reset for register in registers}
+
+
+def system_registers(profile: Profile, *, pmu: bool, gic_version: int) -> RegisterTable:
+    """What a vCPU of that kernel has, which all that are alike share."""
+    return _registers(tuple(profile.invariant_registers), tuple(profile.unhidden_registers), pmu, gic_version)
+
+
+@cache
+def _registers(invariant: tuple[str, ...], shown: tuple[str, ...], pmu: bool, gic_version: int) -> RegisterTable:
     first = [_host(name) for name in invariant]
-    rest = [register for register in _plain() if register.name not in _YOUNG or register.name in _shown(profile)]
+    rest = [register for register in _plain() if register.name not in _YOUNG or register.name in shown]
     rest += _debug()
     rest += _identification(pmu, gic_version)
     rest += [_host(name) for name in _HOST if name not in invariant]
-    return (*first, *sorted(rest, key=lambda register: register.encoding))
-
-
-def _shown(profile: Profile) -> tuple[str, ...]:
-    return profile.unhidden_registers
+    return RegisterTable((*first, *sorted(rest, key=lambda register: register.encoding)), len(first))
 
 
 def _host(name: str) -> SystemRegister:
