@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cache
 from os import close, read  # bound here: not what `Kernel.installed` may put in their place
 from os import open as open_
 
@@ -17,7 +18,7 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
 
     ``process`` is an open directory /proc/PID; None means this process. EBADF; EINVAL on hosts before Linux 5.2.
     """
-    if process is None and _has_position(fd):
+    if process is None and _is_other(fd):
         return None
     base = "/proc/self/" if process is None else ""
     try:
@@ -38,14 +39,26 @@ def eventfd_key(fd: int, process: int | None = None) -> int | None:
     raise KernelError(errno.EINVAL, "the host's kernel does not number its eventfds (Linux 5.2 does)")
 
 
-def _has_position(fd: int) -> bool:
-    """Whether it is not at its beginning, as no eventfd can be, and our own files are: the cheapest question. EBADF."""
+def _is_other(fd: int) -> bool:
+    """Whether it cannot be an eventfd, by its inode, which is the cheapest thing to ask. EBADF."""
     try:
-        return os.lseek(fd, 0, os.SEEK_CUR) != 0
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
-        return False
+        status = os.fstat(fd)
+    except OSError:
+        raise KernelError(errno.EBADF, f"descriptor {fd} is not open") from None
+    try:
+        return _inode() not in (None, (status.st_dev, status.st_ino))
+    except OSError:
+        return False  # no descriptor is left to find out with
+
+
+@cache
+def _inode() -> tuple[int, int] | None:
+    """That of all eventfds; None on a host where they have not the same."""
+    pair = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(2)]
+    found = {(status.st_dev, status.st_ino) for status in map(os.fstat, pair)}
+    for fd in pair:
+        close(fd)
+    return found.pop() if len(found) == 1 else None
 
 
 def held_elsewhere(key: int, ours: int) -> bool:
