@@ -82,7 +82,6 @@ class Recorder:
             "call_return": self._call_return,
             "lr_queued": _lr_queued,
             "guest_read": _guest_access,
-            "guest_exception": _guest_exception,
             "guest_write": _guest_access,
             "errno": _refused,
         }
@@ -96,6 +95,8 @@ class Recorder:
         special = self._fields.get(name)
         if special is not None:
             fields = special(event)
+        elif "pc" in fields:
+            fields = _at_pc(fields)
         first = self._first
         record: Record = {"n": event.number - first, "t": event.time, "name": name, "actor": actor}
         if event.cause > first:
@@ -314,8 +315,8 @@ def _guest_access(event: Event) -> dict[str, Any]:
     return fields
 
 
-def _guest_exception(event: Event) -> dict[str, Any]:
-    return {name: hex(value) if name in ("pc", "esr") else value for name, value in event.fields.items()}
+def _at_pc(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: hex(value) if name in ("pc", "esr") else value for name, value in fields.items()}
 
 
 def _refused(event: Event) -> dict[str, Any]:
