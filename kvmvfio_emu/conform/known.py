@@ -9,15 +9,13 @@ reason = "why it differs"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from kvmvfio_emu.conform.answers import section
-from kvmvfio_emu.kernel.errors import KvmVfioEmuError
+from kvmvfio_emu.view.rules import read_rules
 
 #: The reviewed ones, which come with the package.
 REVIEWED = Path(__file__).with_name("known.toml")
@@ -44,25 +42,8 @@ class Known:
 
 def load(path: Path, profile: str, gic: int) -> list[Known]:
     """The entries for one kernel. KvmVfioEmuError for a file that is not as above."""
-    try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise KvmVfioEmuError(f"{path}: {error}") from error
-    entries = [_entry(path, table) for table in data.pop("difference", [])]
-    if data:
-        raise KvmVfioEmuError(f"{path}: unknown keys {', '.join(data)}; entries are [[difference]]")
+    entries = [Known(**table) for table in read_rules(path, _KEYS, ("cases", "reason"))]
     return [entry for entry in entries if entry.is_for(profile, gic)]
-
-
-def _entry(path: Path, table: dict[str, Any]) -> Known:
-    for key, value in table.items():
-        if not isinstance(value, _KEYS.get(key, ())):
-            raise KvmVfioEmuError(f"{path}: {key} = {value!r}; an entry has {', '.join(_KEYS)}")
-    if not table.get("cases") or not table.get("reason"):
-        raise KvmVfioEmuError(f"{path}: an entry needs cases and a reason: {table}")
-    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Known(**fixed)
 
 
 def explain(case: str, entries: Iterable[Known]) -> Known | None:

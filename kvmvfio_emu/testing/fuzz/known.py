@@ -12,16 +12,16 @@ reason = "why it differs"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvmvfio_emu.kernel.errors import KvmVfioEmuError
 from kvmvfio_emu.testing.player import Call
 from kvmvfio_emu.view import names
+from kvmvfio_emu.view.rules import read_rules
 
 if TYPE_CHECKING:
     from kvmvfio_emu.testing.fuzz.compare import Difference
@@ -77,22 +77,8 @@ def _argument(name: str, call: Call) -> str:
 
 def load(path: Path, profile: str, targets: Collection[str]) -> list[Known]:
     """The rules for two kernels. KvmVfioEmuError for a file that is not as above."""
-    try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise KvmVfioEmuError(f"{path}: {error}") from error
-    rules = [_rule(path, table) for table in data.pop("difference", [])]
-    if data:
-        raise KvmVfioEmuError(f"{path}: unknown keys {', '.join(data)}; rules are [[difference]]")
+    rules = [Known(**table) for table in read_rules(path, _KEYS, _NEEDED)]
+    for rule in rules:
+        if rule.differs not in _DIFFERS:
+            raise KvmVfioEmuError(f"{path}: differs = {rule.differs!r}; it is {' or '.join(_DIFFERS)}")
     return [rule for rule in rules if rule.is_for(profile, targets)]
-
-
-def _rule(path: Path, table: dict[str, Any]) -> Known:
-    for key, value in table.items():
-        if not isinstance(value, _KEYS.get(key, ())):
-            raise KvmVfioEmuError(f"{path}: {key} = {value!r}; a rule has {', '.join(_KEYS)}")
-    if not all(table.get(key) for key in _NEEDED) or table["differs"] not in _DIFFERS:
-        raise KvmVfioEmuError(f"{path}: a rule needs calls, differs ({' or '.join(_DIFFERS)}) and a reason: {table}")
-    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Known(**fixed)
