@@ -22,6 +22,10 @@ class Ticker:
     """Stops engines that run. `enter` and `leave` go around a run; ``ticks`` tells whether any was stopped."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """As new, and so for the child of a fork: it has no such thread, and perhaps a lock that nobody gives back."""
         self.ticks = 0
         self._running: dict[int, Any] = {}  # by thread
         self._lock = threading.Lock()
@@ -69,9 +73,4 @@ class Ticker:
 ticker = Ticker()
 
 
-def _forked() -> None:
-    # The child has no such thread, and perhaps a lock that nobody will give back.
-    ticker.__init__()  # type: ignore[misc]
-
-
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=ticker.begin)
