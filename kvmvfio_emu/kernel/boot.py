@@ -67,7 +67,7 @@ def boot(
 def load_engine(vcpu: Vcpu) -> GuestProgram | None:
     """What executes the machine code in the memory of ``vcpu``; None, and a line on stderr, without the extra."""
     try:
-        from kvmvfio_emu.guest.machine.engine import MachineGuest
+        from kvmvfio_emu.guest.machine.aarch64.guest import Guest
     except ModuleNotFoundError as missing:
         if missing.name != "unicorn":
             raise
@@ -75,7 +75,7 @@ def load_engine(vcpu: Vcpu) -> GuestProgram | None:
             print(f"kvmvfio-emu: {NO_ENGINE}", file=sys.stderr)
         vcpu.host.event("no_engine", vcpu=vcpu.index)
         return None
-    return MachineGuest(vcpu)
+    return Guest(vcpu)
 
 
 def load_guest(place: str) -> Callable[[int], GuestProgram | None]:

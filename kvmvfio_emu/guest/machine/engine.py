@@ -8,25 +8,14 @@ from __future__ import annotations
 
 import errno
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from kvmvfio_emu import uapi
 from kvmvfio_emu.guest.base import Exit, GuestBus, Mmio, NoSyndrome, Pause, Wfi
 from kvmvfio_emu.guest.machine import binding as b
-from kvmvfio_emu.guest.machine import exceptions as x
-from kvmvfio_emu.guest.machine.decode import (
-    ZERO,
-    Access,
-    decode,
-    decode_system,
-    is_cache_maintenance,
-    target,
-)
+from kvmvfio_emu.guest.machine import syndrome as s
 from kvmvfio_emu.guest.machine.memory import GuestMemory
 from kvmvfio_emu.guest.machine.private import places
-from kvmvfio_emu.guest.machine.system import SystemRegisters
 from kvmvfio_emu.guest.machine.ticker import SLICE_NS, ticker
-from kvmvfio_emu.guest.machine.transfer import Transfer
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm import psci
 from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE
@@ -35,41 +24,105 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.run import RunCall
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 
-_WFI = 0xD503207F
 #: With an interrupt that waits for the guest to unmask it, this many instructions at first, then twice as many.
 _WATCHED, _MOST_WATCHED = 64, 1 << 14
-_WORD, _EL2 = 4, 2
+_EL2 = 2
+
+
+class Transfer(Protocol):
+    """The registers of a vCPU between KVM's register file and the engine, both ways."""
+
+    def load(self) -> None:
+        """The engine takes what the file holds."""
+
+    def save(self) -> None:
+        """The file shows what the engine has."""
 
 
 class MachineGuest:
-    """Executes ``vcpu`` from its PC."""
+    """Executes ``vcpu`` from its PC. What depends on the execution state is in its two subclasses."""
 
-    def __init__(self, vcpu: Vcpu) -> None:
+    def __init__(self, vcpu: Vcpu, cpu: b.Cpu, transfer: Transfer) -> None:
         assert vcpu.registers is not None
         self._vcpu = vcpu
         self._file = vcpu.registers
-        self._system = SystemRegisters(vcpu)
-        self._cpu = b.Cpu(self._raised, self._system.read, self._system.write)
+        self._cpu = cpu
         self._places = places()
-        self._cpu.stop_between(self._places.no_stop_inside)
-        weakref.finalize(vcpu, self._cpu.close).atexit = False
-        self._transfer = Transfer(self._cpu, self._file)
-        self._memory = GuestMemory(vcpu, self._cpu)
+        cpu.stop_between(self._places.no_stop_inside)
+        weakref.finalize(vcpu, cpu.close).atexit = False
+        self._transfer = transfer
+        self._memory = GuestMemory(vcpu, cpu)
         self._file.live = self
         self._stale = True  #: the file holds what the engine has not
         self._fresh = False  #: the file holds what the engine has
         self._call: RunCall | None = None
-        self._pending: Access | None = None
+        self._pending: s.Access | None = None
         self._fault_address = 0  #: of the last access that KVM had to see, for an abort that userspace makes of it
         self._watched = 0
         self._exception: int | None = None
+
+    # -- what an execution state decides ------------------------------------------------------------------------------
+
+    def _check_file(self) -> None:
+        """KVM_EXIT_FAIL_ENTRY and EINVAL when the file holds what cannot be executed."""
+
+    def _misaligned(self, pc: int) -> bool:
+        """Whether nothing can be executed at ``pc``; then the exception has been taken."""
+        return False
+
+    def _settle(self) -> None:
+        """After a run: what the guest did inside of the engine happens in the model."""
+
+    def _interrupt(self, kind: int, pc: int, status: int) -> None:
+        """Exception entry that returns to ``pc``. ``kind``: one of `syndrome`'s masks, FIQ, IRQ or SERROR."""
+        raise NotImplementedError
+
+    def _abort(self, kind: int, fault: int, address: int, *, write: bool = False) -> None:
+        """An abort that KVM makes. ``kind``: `syndrome.EC_DATA_ABORT` or its fellow; ``fault``: EXTERNAL, ALIGNMENT."""
+        raise NotImplementedError
+
+    def _deliver(self, number: int, raised: b.Raised) -> bool:
+        """An exception of the engine's that is the guest's own. Returns whether it was an abort."""
+        raise NotImplementedError
+
+    def _serve_undefined(self, pc: int, bus: GuestBus) -> bool:
+        """Whether what the engine calls undefined is a system register of ours; then the guest goes on after it."""
+        raise NotImplementedError
+
+    def _decode(self, esr: int, pc: int) -> s.Access | None:
+        """The access of the instruction at ``pc``; None: its syndrome is not valid."""
+        raise NotImplementedError
+
+    def _target(self, pc: int) -> int:
+        """The first virtual address of that access."""
+        raise NotImplementedError
+
+    def _skips_maintenance(self, pc: int) -> bool:
+        """Whether the instruction is cache maintenance, which needs no memory; then the guest goes on after it."""
+        return False
+
+    def _skip(self, pc: int, access: s.Access) -> None:
+        """Go on after the access."""
+        raise NotImplementedError
+
+    def _waited(self, pc: int) -> bool:
+        """Whether the instruction before ``pc`` is WFI."""
+        raise NotImplementedError
+
+    def _call_number(self, pc: int) -> int:
+        """The number in the HVC or SMC before ``pc``."""
+        raise NotImplementedError
+
+    def _register(self, number: int) -> int:
+        """The engine's number of a general register."""
+        raise NotImplementedError
 
     # -- the register file's owner ------------------------------------------------------------------------------------
 
     @property
     def pc(self) -> int:
         """Where the guest is."""
-        return self._cpu.read(b.PC)
+        return self._cpu.read(self._cpu.PC)
 
     def fetch(self) -> None:
         """The file is about to be read or changed."""
@@ -82,9 +135,7 @@ class MachineGuest:
         self._stale = True
 
     def _load(self) -> None:
-        if self._file.is_32bit or self._file.core.regs.pstate & x.AARCH32:
-            self._vcpu.run.exit_reason = uapi.KVM_EXIT_FAIL_ENTRY
-            raise KernelError(errno.EINVAL, "the engine executes AArch64 only")
+        self._check_file()
         self._transfer.load()
         self._cpu.forget_all_code()  # whoever sets registers may have loaded another program, too
         self._stale = False
@@ -107,10 +158,9 @@ class MachineGuest:
             memory.enter()
         if vcpu.abort_pending:
             vcpu.abort_pending = False
-            self._fault(x.EC_DATA_ABORT, x.EXTERNAL_ABORT, self._fault_address)
-        pc = self._take_interrupts(cpu.read(b.PC))
-        if pc % _WORD:
-            self._fault(x.EC_PC_ALIGNMENT, 0, pc)
+            self._abort(s.EC_DATA_ABORT, s.EXTERNAL, self._fault_address)
+        pc = self._take_interrupts(self.pc)
+        if self._misaligned(pc):
             return Pause()
         self._fresh = False
         self._exception = None
@@ -121,8 +171,8 @@ class MachineGuest:
         finally:
             ticker.leave()
         if failed:
-            raise KernelError(errno.EFAULT, f"the engine stopped at {cpu.read(b.PC):#x}: {b.reason(failed)}")
-        self._system.settle()
+            raise KernelError(errno.EFAULT, f"the engine stopped at {self.pc:#x}: {b.reason(failed)}")
+        self._settle()
         if memory.by_pages:
             memory.flush()
         return self._stopped(bus, ticked=ticker.ticks != ticks)
@@ -136,11 +186,11 @@ class MachineGuest:
         if not self._vcpu.abort_pending:
             self._finish(access, value)
 
-    def _finish(self, access: Access, value: int) -> None:
+    def _finish(self, access: s.Access, value: int) -> None:
         cpu = self._cpu
-        if not access.store and access.register != ZERO:
-            cpu.write(b.X[access.register], access.loaded(value))
-        cpu.write(b.PC, cpu.read(b.PC) + _WORD)
+        if not access.store and access.register != s.ZERO:
+            cpu.write(self._register(access.register), access.loaded(value))
+        self._skip(self.pc, access)
         self._fresh = False
 
     def _take_interrupts(self, pc: int) -> int:
@@ -150,22 +200,21 @@ class MachineGuest:
         if not (irq or fiq or serror):
             self._watched = 0
             return pc
-        pstate = cpu.read(b.PSTATE)
-        if serror and not pstate & x.SERROR_MASK:
+        status = cpu.read(cpu.STATUS)
+        if serror and not status & s.SERROR:
             vcpu.serror_pending = False
-            cpu.write_system(x.ESR_EL1, x.syndrome(x.EC_SERROR, 0, pstate))
-            vector = x.SERROR
-        elif fiq and not pstate & x.FIQ_MASK:
-            vector = x.FIQ
-        elif irq and not pstate & x.IRQ_MASK:
-            vector = x.IRQ
+            kind = s.SERROR
+        elif fiq and not status & s.FIQ:
+            kind = s.FIQ
+        elif irq and not status & s.IRQ:
+            kind = s.IRQ
         else:  # look soon whether the guest unmasks it
             self._watched = min(self._watched * 2 or _WATCHED, _MOST_WATCHED)
             return pc
         self._watched = 0
         vcpu.host.event("guest_irq", vcpu=vcpu.index, pc=pc)
-        x.enter(cpu, vector, pc, pstate)
-        return cpu.read(b.PC)
+        self._interrupt(kind, pc, status)
+        return self.pc
 
     # -- why it stopped -----------------------------------------------------------------------------------------------
 
@@ -174,44 +223,54 @@ class MachineGuest:
             return self._on_exception(self._exception, bus)
         if not ticked:
             # With a tick it may be the instruction before where it was stopped; then a WFI may as well have ended.
-            waits = self._cpu.word(self._cpu.read(b.PC) - _WORD) == _WFI
-            return Wfi() if waits else None
+            return Wfi() if self._waited(self.pc) else None
         self._vcpu.host.clock.advance(SLICE_NS)
         self._memory.refresh()
         return Pause()
 
+    def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
+        pc = self.pc
+        if number in (b.HVC, b.SMC):
+            return self._on_call(pc, smc=number == b.SMC)
+        if number == b.UNDEFINED and self._serve_undefined(pc, bus):
+            return None
+        raised = self._cpu.exception(self._places.exception)
+        if number in (b.PREFETCH_ABORT, b.DATA_ABORT) and raised.level == _EL2:
+            return self._on_stage2(bus, pc, raised.esr, raised.address)
+        return Pause() if self._deliver(number, raised) else None  # an abort's handler may be no better
+
+    def _on_call(self, pc: int, *, smc: bool) -> Exit:
+        return psci.call(self._vcpu, self, smc=smc, number=self._call_number(pc))
+
     def _on_stage2(self, bus: GuestBus, pc: int, esr: int, virtual: int) -> Exit | None:
         """The guest touched what the second stage does not map; models kvm_handle_guest_abort."""
-        cpu = self._cpu
-        address = cpu.fault_page | virtual % PAGE_SIZE
-        data, walk = esr >> x.EC == x.EC_DATA_ABORT, bool(esr & x.TABLE_WALK)
-        write = data and not walk and bool(esr & x.WRITE_NOT_READ)
+        address = self._cpu.fault_page | virtual % PAGE_SIZE
+        data, walk = esr >> s.EC == s.EC_DATA_ABORT, bool(esr & s.TABLE_WALK)
+        write = data and not walk and bool(esr & s.WRITE_NOT_READ)
         if self._memory.fault(address, write=write):
             return None
         if walk or not data:
-            self._fault(x.EC_DATA_ABORT if data else x.EC_PREFETCH_ABORT, x.EXTERNAL_ABORT, virtual)
+            self._abort(s.EC_DATA_ABORT if data else s.EC_PREFETCH_ABORT, s.EXTERNAL, virtual)
             return Pause()  # the handler may be no better
-        word = cpu.word(pc) or 0
-        access = decode(esr, word)
+        access = self._decode(esr, pc)
         if access is None:
-            if is_cache_maintenance(word):
-                cpu.write(b.PC, pc + _WORD)
+            if self._skips_maintenance(pc):
                 return None
             self._fault_address = virtual
-            return NoSyndrome(address, esr & (x.WRITE_NOT_READ | x.FAULT_STATUS))
+            return NoSyndrome(address, esr & (s.WRITE_NOT_READ | s.FAULT_STATUS))
         start = virtual
         if not virtual % PAGE_SIZE:  # of one over the end of a page perhaps only the second half is missing
-            start = target(word, pc, self._register)
+            start = self._target(pc)
         if start % access.size:
-            self._fault(x.EC_DATA_ABORT, x.ALIGNMENT_FAULT | (x.WRITE_NOT_READ if write else 0), start)
+            self._abort(s.EC_DATA_ABORT, s.ALIGNMENT, start, write=write)
             return None
         self._fault_address = virtual
         return self._access(bus, access, address)
 
-    def _access(self, bus: GuestBus, access: Access, address: int) -> Exit | None:
+    def _access(self, bus: GuestBus, access: s.Access, address: int) -> Exit | None:
         if access.store:
-            value = 0 if access.register == ZERO else self._cpu.read(b.X[access.register])
-            leave: Mmio | int | None = bus.store(address, access.size, value & (1 << 8 * access.size) - 1)
+            value = 0 if access.register == s.ZERO else self._cpu.read(self._register(access.register))
+            leave: Mmio | int | None = bus.store(address, access.size, access.stored(value))
         else:
             leave = bus.load(address, access.size)
         if isinstance(leave, Mmio):
@@ -221,45 +280,12 @@ class MachineGuest:
         self._memory.refresh()  # a device may have written
         return None
 
-    def _register(self, number: int) -> int:
-        """The base of an address: 31 is SP."""
-        return self._cpu.read(b.SP if number == ZERO else b.X[number])
-
-    def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
-        cpu = self._cpu
-        pc = cpu.read(b.PC)
-        if number in (b.HVC, b.SMC):  # PC is after them
-            made = cpu.word(pc - _WORD) or 0
-            return psci.call(self._vcpu, self, smc=number == b.SMC, number=made >> 5 & 0xFFFF)
-        if number == b.UNDEFINED:
-            word = cpu.word(pc)
-            access = None if word is None else decode_system(word)
-            if access is not None and self._system.serve(bus, access, cpu):
-                cpu.write(b.PC, pc + _WORD)
-                return None
-        esr, address, level = cpu.exception(self._places.exception)
-        aborted = number in (b.PREFETCH_ABORT, b.DATA_ABORT)
-        if aborted and level == _EL2:
-            return self._on_stage2(bus, pc, esr, address)
-        self._enter(esr, address if aborted else None)
-        return Pause() if aborted else None  # the handler may be no better
-
-    def _fault(self, kind: int, syndrome: int = 0, address: int | None = None) -> None:
-        """The guest takes a synchronous exception that KVM, or the hardware in its name, makes."""
-        self._enter(x.syndrome(kind, syndrome, self._cpu.read(b.PSTATE)), address)
-
-    def _enter(self, esr: int, address: int | None) -> None:
-        cpu, vcpu = self._cpu, self._vcpu
-        pc = cpu.read(b.PC)
-        x.enter_synchronous(cpu, pc, cpu.read(b.PSTATE), esr, address)
-        vcpu.host.event("guest_exception", vcpu=vcpu.index, pc=pc, esr=esr)
-
     # -- what firmware calls need -------------------------------------------------------------------------------------
 
     def argument(self, number: int) -> int:
         """General register ``number``."""
-        return self._cpu.read(b.X[number])
+        return self._cpu.read(self._register(number))
 
     def answer(self, value: int) -> None:
-        """The result of a call: X0."""
-        self._cpu.write(b.X[0], value)
+        """The result of a call: register 0."""
+        self._cpu.write(self._register(0), value)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu.guest.machine import binding as b
 from kvmvfio_emu.guest.machine.sharing import address_of, share
-from kvmvfio_emu.guest.machine.stage2 import TABLES
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.memory import PAGE_SIZE, Slot
 from kvmvfio_emu.kernel.usercopy import Vma
@@ -90,7 +89,7 @@ class GuestMemory:
             return
         write = vma.writable and not slot.readonly
         gpa = slot.gpa + start - slot.hva
-        if gpa + end - start > TABLES:
+        if gpa + end - start > self._cpu.memory_end:
             return
         if self._local:
             self._map(gpa, end - start, start, write=write)
@@ -124,7 +123,7 @@ class GuestMemory:
         if slot is None or (write and slot.readonly) or self._vcpu.bus.is_device(gpa):
             return False
         page = gpa - gpa % PAGE_SIZE
-        if page >= TABLES:
+        if page >= self._cpu.memory_end:
             raise KernelError(errno.EFAULT, f"guest page {page:#x} is beyond what the engine can have")
         hva = slot.hva + page - slot.gpa
         vma = self._mm.find_vma(hva)

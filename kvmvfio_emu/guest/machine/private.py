@@ -11,6 +11,7 @@ import struct
 from typing import Any, NamedTuple
 
 from kvmvfio_emu.guest.machine import binding as b
+from kvmvfio_emu.guest.machine.aarch64 import cpu as c
 
 #: As much of the engine's struct as is looked through.
 _LOOKED_AT = 0x1000
@@ -46,9 +47,9 @@ def _find_exception() -> int:
 
 def _find_no_stop() -> int:
     """The byte before the last one that the engine's initialisation sets to 1."""
-    handle = b.open_engine()
+    handle = b.open_engine(c.Cpu.ARCHITECTURE)
     before = bytes(b.ffi.buffer(handle, _LOOKED_AT))
-    b.initialise(handle)
+    b.initialise(handle, c.PC)
     after = bytes(b.ffi.buffer(handle, _LOOKED_AT))
     b.close_engine(handle)
     found = [at for at in range(_LOOKED_AT) if (before[at], after[at]) == (0, 1)]
@@ -63,14 +64,14 @@ def _stops_inside(place: int | None) -> bool:
     cpu, _ = _cpu(0xD5380000, 0xF9000022, 0x91000463, 0x14000000, stops=True)  # mrs; str; add x3; b .
     if place is not None:
         cpu.stop_between(place)
-    cpu.write(b.X[1], 0x100)
+    cpu.write(c.X[1], 0x100)
     cpu.run(0)
-    inside = cpu.read(b.X[3]) == 0
+    inside = cpu.read(c.X[3]) == 0
     cpu.close()
     return inside
 
 
-def _cpu(*code: int, stops: bool = False) -> tuple[b.Cpu, mmap.mmap]:
+def _cpu(*code: int, stops: bool = False) -> tuple[c.Cpu, mmap.mmap]:
     """An engine with ``code`` at address 0, and its memory, which has to live as long."""
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     memory[: 4 * len(code)] = struct.pack(f"<{len(code)}I", *code)
@@ -80,6 +81,6 @@ def _cpu(*code: int, stops: bool = False) -> tuple[b.Cpu, mmap.mmap]:
             b.stop(cpu.handle)
         return 0
 
-    cpu = b.Cpu(lambda _: None, read, lambda *_: False)
+    cpu = c.Cpu(lambda _: None, read, lambda *_: False)
     cpu.map(0, mmap.PAGESIZE, int(b.ffi.cast("uintptr_t", b.ffi.from_buffer(memory))), write=True)
     return cpu, memory

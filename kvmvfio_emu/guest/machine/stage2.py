@@ -1,21 +1,32 @@
 """The second stage of translation: which guest physical pages the engine may touch, as KVM tells its hardware.
 
 What is not mapped there, or not for writing, is an exception to EL2 with the architecture's syndrome, exactly at its
-instruction. The tables map each page to itself (Arm DDI 0487, VMSAv8-64: 4 KiB granules, from level 0).
+instruction. The tables map each page to itself (Arm DDI 0487, VMSAv8-64 and the long descriptors
+of VMSAv8-32, which are alike: 4 KiB granules).
 """
 
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvmvfio_emu import uapi
 
-#: Guest physical addresses have that many bits; the tables lie right above them.
-ADDRESS_BITS = 43
-TABLES = 1 << ADDRESS_BITS
-#: What VTCR_EL2 says of them: their size, level 0, shareable and cached as usual, 44 bits of output.
-CONTROL = 64 - ADDRESS_BITS | 2 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | 4 << 16 | 1 << 31
+
+class Format(NamedTuple):
+    """How the tables are laid out."""
+
+    level: int  #: where a walk begins
+    roots: int  #: concatenated tables there
+    tables: int  #: their guest physical address: all that lies below can be memory
+    control: int  #: what VTCR or VTCR_EL2 says of them; all are shareable and cached as usual
+
+
+_ATTRIBUTES = 1 << 8 | 1 << 10 | 3 << 12 | 1 << 31
+#: For VTCR_EL2: 43 bits of input, 44 of output. The tables lie right above them.
+FROM_LEVEL_0 = Format(0, 1, 1 << 43, _ATTRIBUTES | 64 - 43 | 2 << 6 | 4 << 16)
+#: For the VTCR of a 32-bit hypervisor: 40 bits, T0SZ being negative. The tables are at their end.
+FROM_LEVEL_1 = Format(1, 2, (1 << 40) - (1 << 26), _ATTRIBUTES | 32 - 40 & 0xF | 1 << 4 | 1 << 6)
 #: Room for tables. It costs nothing until they are used.
 SIZE = 1 << 26
 
@@ -28,24 +39,26 @@ _ADDRESS = (1 << 48) - _PAGE
 class Stage2:
     """The tables of one engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Format) -> None:
+        self._form, self.tables = form, form.tables
         self.memory = mmap.mmap(-1, SIZE)
         self._words: Any = uapi.ffi.cast("uint64_t *", uapi.ffi.from_buffer(self.memory))
-        self._used = 1  #: tables; the first one is the root
+        self._used = form.roots  #: tables; the first ones are the root
         self._free: list[int] = []
 
     def allow(self, start: int, size: int, *, write: bool) -> None:
         """The guest may read and execute, and perhaps write, ``size`` bytes at ``start``. MemoryError."""
         leaf = _VALID | _NORMAL | _SHAREABLE | _ACCESSED | _READABLE | (_WRITABLE if write else 0)
-        self._fill(0, 0, 0, start, start + size, leaf)
+        self._fill(0, self._form.level, 0, start, start + size, leaf)
 
     def forbid(self, start: int, size: int) -> None:
         """It may not; the engine's TLB has to be flushed then."""
-        self._fill(0, 0, 0, start, start + size, 0)
+        self._fill(0, self._form.level, 0, start, start + size, 0)
 
     def _fill(self, table: int, level: int, base: int, start: int, end: int, leaf: int) -> None:
         words, span = self._words, _PAGE << 9 * (_LAST - level)
-        first, last = max(start - base, 0) // span, min((end - base - 1) // span, _ENTRIES - 1)
+        entries = _ENTRIES * self._form.roots if level == self._form.level else _ENTRIES
+        first, last = max(start - base, 0) // span, min((end - base - 1) // span, entries - 1)
         for index in range(first, last + 1):
             at, place = base + index * span, table * _ENTRIES + index
             if level and start <= at and at + span <= end:
@@ -59,13 +72,13 @@ class Stage2:
         """The table that entry ``place`` leads to, made if it does not: of what was one block there."""
         entry = int(self._words[place])
         if self._is_table(entry, level):
-            return (entry & _ADDRESS) - TABLES >> 12
+            return (entry & _ADDRESS) - self.tables >> 12
         table = self._new()
         span = _PAGE << 9 * (_LAST - level - 1)
         kind = _TABLE_OR_PAGE if level + 1 == _LAST else 0
         for index in range(_ENTRIES):
             self._words[table * _ENTRIES + index] = entry and (entry & ~_ADDRESS | at + index * span | kind)
-        self._words[place] = TABLES + table * _PAGE | _TABLE_OR_PAGE | _VALID
+        self._words[place] = self.tables + table * _PAGE | _TABLE_OR_PAGE | _VALID
         return table
 
     def _new(self) -> int:
@@ -79,7 +92,7 @@ class Stage2:
     def _drop(self, entry: int, level: int) -> None:
         """An entry is overwritten: the tables that it leads to can be used again."""
         if self._is_table(entry, level):
-            table = (entry & _ADDRESS) - TABLES >> 12
+            table = (entry & _ADDRESS) - self.tables >> 12
             if level + 1 < _LAST:
                 for index in range(_ENTRIES):
                     self._drop(int(self._words[table * _ENTRIES + index]), level + 1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.guest.machine import binding as b
-from kvmvfio_emu.guest.machine import exceptions as x
+from kvmvfio_emu.guest.machine.aarch64 import cpu as c
+from kvmvfio_emu.guest.machine.aarch64 import exceptions as x
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _KVMS = ("DBG", "MDCCINT", "MDSCR", "OSLSR", "MPIDR", "DACR32", "IFSR32", "FPEXC
 class Transfer:
     """Between ``file`` and ``cpu``."""
 
-    def __init__(self, cpu: b.Cpu, file: RegisterFile) -> None:
+    def __init__(self, cpu: c.Cpu, file: RegisterFile) -> None:
         self._cpu = cpu
         self._file = file
         #: System registers that both have: name -> encoding.
@@ -37,17 +37,17 @@ class Transfer:
     def load(self) -> None:
         """The engine takes what the file holds."""
         cpu, core = self._cpu, self._file.core
-        for number, register in enumerate(b.X):
+        for number, register in enumerate(c.X):
             cpu.write(register, core.regs.regs[number])
         vectors = self._vectors()
         for number in range(32):
             cpu.write_quad(number, bytes(vectors[16 * number : 16 * number + 16]))
-        cpu.write(b.FPSR, core.fp_regs.fpsr)
-        cpu.write(b.FPCR, core.fp_regs.fpcr)
+        cpu.write(c.FPSR, core.fp_regs.fpsr)
+        cpu.write(c.FPCR, core.fp_regs.fpcr)
         pstate = int(core.regs.pstate)
-        cpu.write(b.PC, core.regs.pc)
-        cpu.write(b.PSTATE, pstate)
-        cpu.write(b.SP, core.sp_el1 if pstate & x.SP_SELECT else core.regs.sp)
+        cpu.write(c.PC, core.regs.pc)
+        cpu.write(c.PSTATE, pstate)
+        cpu.write(c.SP, core.sp_el1 if pstate & x.SP_SELECT else core.regs.sp)
         cpu.write_system(x.SP_EL0, core.regs.sp)
         cpu.write_system(x.SP_EL1, core.sp_el1)
         cpu.write_system(x.ELR_EL1, core.elr_el1)
@@ -58,18 +58,18 @@ class Transfer:
     def save(self) -> None:
         """The file shows what the engine has."""
         cpu, core = self._cpu, self._file.core
-        for number, register in enumerate(b.X):
+        for number, register in enumerate(c.X):
             core.regs.regs[number] = cpu.read(register)
         vectors = self._vectors()
         for number in range(32):
             vectors[16 * number : 16 * number + 16] = cpu.read_quad(number)
-        core.fp_regs.fpsr, core.fp_regs.fpcr = cpu.read(b.FPSR), cpu.read(b.FPCR)
-        core.regs.pc, core.regs.pstate = cpu.read(b.PC), cpu.read(b.PSTATE)
+        core.fp_regs.fpsr, core.fp_regs.fpcr = cpu.read(c.FPSR), cpu.read(c.FPCR)
+        core.regs.pc, core.regs.pstate = cpu.read(c.PC), cpu.read(c.PSTATE)
         core.regs.sp, core.sp_el1 = self._system(x.SP_EL0), self._system(x.SP_EL1)
         if core.regs.pstate & x.SP_SELECT:
-            core.sp_el1 = cpu.read(b.SP)
+            core.sp_el1 = cpu.read(c.SP)
         else:
-            core.regs.sp = cpu.read(b.SP)
+            core.regs.sp = cpu.read(c.SP)
         core.elr_el1, core.spsr[0] = self._system(x.ELR_EL1), self._system(x.SPSR_EL1)
         for name, encoding in self._shared.items():
             self._file.system[name] = self._system(encoding)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmvfio_emu.guest.base import GuestBus
-from kvmvfio_emu.guest.machine import binding as b
-from kvmvfio_emu.guest.machine.decode import ZERO, SystemAccess
+from kvmvfio_emu.guest.machine.aarch64 import cpu as c
+from kvmvfio_emu.guest.machine.aarch64.decode import SystemAccess
+from kvmvfio_emu.guest.machine.syndrome import ZERO
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding, index_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class SystemRegisters:
             self._timer_set = False
             self._vcpu.timer_lines.update()
 
-    def serve(self, bus: GuestBus, access: SystemAccess, cpu: b.Cpu) -> bool:
+    def serve(self, bus: GuestBus, access: SystemAccess, cpu: c.Cpu) -> bool:
         """An access that the engine refused. False: it is undefined here, too."""
         register = index_of(access.encoding)
         if not bus.has_system(register, read=access.read):
@@ -79,7 +80,7 @@ class SystemRegisters:
         if access.read:
             value = bus.read_system(register)
             if access.register != ZERO:
-                cpu.write(b.X[access.register], value)
+                cpu.write(c.X[access.register], value)
         else:
-            bus.write_system(register, 0 if access.register == ZERO else cpu.read(b.X[access.register]))
+            bus.write_system(register, 0 if access.register == ZERO else cpu.read(c.X[access.register]))
         return True

@@ -8,38 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kvmvfio_emu.guest.machine.syndrome import ZERO, Access, decode
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
-ZERO = 31
-_VALID = 1 << 24
 _MASK = (1 << 64) - 1
 
 
-class Access(NamedTuple):
-    """A load or store of ``size`` bytes; ``register`` 31 is the zero register."""
-
-    store: bool
-    size: int
-    register: int
-    signed: bool = False
-    wide: bool = True  #: a sign goes into all 64 bits of the register
-
-    def loaded(self, value: int) -> int:
-        """What the register holds after ``value`` was loaded."""
-        value &= (1 << 8 * self.size) - 1
-        if self.signed and value >> 8 * self.size - 1:
-            value |= -1 << 8 * self.size
-        return value & (0xFFFFFFFFFFFFFFFF if self.wide else 0xFFFFFFFF)
-
-
-def decode(iss: int, word: int) -> Access | None:
-    """The access that the syndrome of a data abort by instruction ``word`` tells of, None when it is not valid.
+def access(esr: int, word: int) -> Access | None:
+    """The access of a data abort by instruction ``word``, None when its syndrome is not valid.
 
     The engine calls one with writeback valid, too, which the architecture does not.
     """
-    if not iss & _VALID or word & 0x3F200400 == 0x38000400:
-        return None
-    return Access(bool(iss & 1 << 6), 1 << (iss >> 22 & 3), iss >> 16 & 31, bool(iss & 1 << 21), bool(iss & 1 << 15))
+    return None if word & 0x3F200400 == 0x38000400 else decode(esr)
 
 
 def target(word: int, pc: int, register: Callable[[int], int]) -> int:
