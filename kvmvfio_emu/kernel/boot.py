@@ -67,7 +67,7 @@ def boot(
 def load_engine(vcpu: Vcpu) -> GuestProgram | None:
     """What executes the machine code in the memory of ``vcpu``; None, and a line on stderr, without the extra."""
     try:
-        from kvmvfio_emu.guest.machine.aarch64.guest import Guest
+        from kvmvfio_emu.guest.machine.start import machine_guest
     except ModuleNotFoundError as missing:
         if missing.name != "unicorn":
             raise
@@ -75,7 +75,7 @@ def load_engine(vcpu: Vcpu) -> GuestProgram | None:
             print(f"kvmvfio-emu: {NO_ENGINE}", file=sys.stderr)
         vcpu.host.event("no_engine", vcpu=vcpu.index)
         return None
-    return Guest(vcpu)
+    return machine_guest(vcpu)
 
 
 def load_guest(place: str) -> Callable[[int], GuestProgram | None]:

@@ -36,7 +36,7 @@ class Guest(MachineGuest):
         super().__init__(vcpu, cpu, Transfer(cpu, vcpu.registers))
 
     def _check_file(self) -> None:
-        if self._file.is_32bit or self._file.core.regs.pstate & x.AARCH32:
+        if self._file.core.regs.pstate & x.AARCH32:
             self._vcpu.run.exit_reason = uapi.KVM_EXIT_FAIL_ENTRY
             raise KernelError(errno.EINVAL, "the engine executes AArch64 only")
 
