@@ -48,9 +48,14 @@ FRAMES = {
 
 
 class Machine:
-    """``vcpus`` of them (all but the first powered off), a VGIC of version ``gic`` (0: none), memory at `RAM`."""
+    """``vcpus`` of them (all but the first powered off), a VGIC of version ``gic`` (0: none), memory at `RAM`.
 
-    def __init__(self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE, gic: int = 2) -> None:
+    ``width``: 64 or 32 bits.
+    """
+
+    def __init__(
+        self, vcpus: int = 1, *, flags: int = 0, profile: str = PROFILE, gic: int = 2, width: int = 64
+    ) -> None:
         board = replace(boards.load("oracle-virt"), gic_version=gic or 2)
         self.client = client = Client(profile, board)
         self.kernel = client.kernel
@@ -62,6 +67,7 @@ class Machine:
             client.ioctl(self.vm, uapi.KVM_ARM_PREFERRED_TARGET, init)
             view = uapi.view("struct kvm_vcpu_init", init)
             view.features[0] = 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | (1 if number else 0) << uapi.KVM_ARM_VCPU_POWER_OFF
+            view.features[0] |= (width == 32) << uapi.KVM_ARM_VCPU_EL1_32BIT
             client.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, init)
             self.vcpus.append(vcpu)
         if gic:
@@ -86,7 +92,7 @@ class Machine:
     def _create_vgic(self, version: int) -> None:
         client = self.client
         kind, frames = FRAMES[version]
-        vgic = client.create_device(self.vm, kind)
+        vgic = self.vgic = client.create_device(self.vm, kind)
         for frame, base in frames:
             client.set_u64(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_ADDR, frame, base)
         client.set_at(vgic, uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT, 0)

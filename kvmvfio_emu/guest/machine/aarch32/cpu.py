@@ -33,7 +33,7 @@ class Coprocessor(NamedTuple):
     wide: bool = False
 
 
-HPFAR = Coprocessor(4, 6, 6, 4)
+HPFAR = Coprocessor(4, 6, 0, 4)
 _SCR, _HCR, _VTCR = Coprocessor(0, 1, 1, 0), Coprocessor(4, 1, 1, 0), Coprocessor(4, 2, 1, 2)
 _VTTBR = Coprocessor(6, 0, 2, 0, wide=True)
 

@@ -1,4 +1,4 @@
-"""A32 and T32 instructions that the hypervisor reads: coprocessor accesses, and where a load or store goes (DDI 0406)."""
+"""A32 and T32 instructions that the hypervisor reads (Arm DDI 0406): coprocessor accesses, where an access goes."""
 
 from __future__ import annotations
 
