@@ -7,6 +7,7 @@ asked to tell, through its wakeup descriptor.
 from __future__ import annotations
 
 import os
+import select
 import signal
 from contextlib import suppress
 from os import close, read, write  # bound here: not what `Kernel.installed` may put in their place
@@ -26,6 +27,8 @@ class Signals:
         self._before: int | None = None
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         poller.register(self._read, self._listen)
+        self._late = select.poll()
+        self._late.register(self._read, select.POLLIN)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -35,15 +38,18 @@ class Signals:
     def __enter__(self) -> None:
         self._depth += 1
         if self._depth == 1:
-            with suppress(ValueError):  # not the main thread
+            try:
                 self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+            except ValueError:  # not the main thread
+                self._before = None
 
     def __exit__(self, *exc: object) -> None:
         self._depth -= 1
         if not self._depth:
             if self._before is not None:
                 signal.set_wakeup_fd(self._before)
-                self._listen()
+                if self._late.poll(0):  # after the call has looked last
+                    self._listen()
                 self._before = None
             self.heard.clear()
 

@@ -40,5 +40,8 @@ class Scheduler:
 
     def round(self) -> bool:
         """One slice for every call. False when all of them are blocked (or there is none)."""
-        turns = [call.advance() for call in tuple(self.calls)]
-        return any(turn is not Turn.BLOCKED for turn in turns)
+        moved = False
+        for call in tuple(self.calls):
+            if call.advance() is not Turn.BLOCKED:
+                moved = True
+        return moved

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kvmvfio_emu.hw.gic import CpuInterface
@@ -26,7 +26,7 @@ class HostCpu:
         self.interface = interface
         self.guest: Guest | None = None
         self._handle_irq = handle_irq
-        self._irqs_off = 0
+        self._irqs_off = _IrqsOff(self)
         self._asserted = False
 
     @property
@@ -47,17 +47,36 @@ class HostCpu:
         """Interrupts are enabled: handle all that is signalled. Models el1_irq and the driver's loop on IAR."""
         if self._irqs_off:
             return
-        with self.irqs_disabled():
+        with self._irqs_off:
             self._asserted = False
             self._handle_irq(self.interface)
 
-    @contextmanager
-    def irqs_disabled(self) -> Iterator[None]:
+    def irqs_disabled(self) -> AbstractContextManager[None]:
         """A stretch of code that no interrupt splits; models local_irq_save/restore."""
-        self._irqs_off += 1
-        try:
-            yield
-        finally:
-            self._irqs_off -= 1
-            if not self._irqs_off and self._asserted:
-                self.interrupt()
+        return self._irqs_off
+
+    def irqs_enabled(self) -> None:
+        """The outermost stretch has ended."""
+        if self._asserted:
+            self.interrupt()
+
+
+class _IrqsOff:
+    """How many stretches with interrupts off a CPU is in. One object for all of them: each exit of a guest has two."""
+
+    __slots__ = ("_cpu", "_depth")
+
+    def __init__(self, cpu: HostCpu) -> None:
+        self._cpu = cpu
+        self._depth = 0
+
+    def __bool__(self) -> bool:
+        return self._depth > 0
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._cpu.irqs_enabled()

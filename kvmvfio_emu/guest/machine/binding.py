@@ -82,6 +82,9 @@ class Raised(NamedTuple):
     level: int  #: the exception level that it is for
 
 
+_RAISED = struct.Struct("<IIQI")
+
+
 class Cpu:
     """One engine, with a hypervisor's second stage of translation around it; an execution state makes it a CPU.
 
@@ -89,9 +92,9 @@ class Cpu:
     """
 
     ARCHITECTURE: ClassVar[int]  #: UC_ARCH_*
-    #: Numbers for `read` and `write`: of the program counter, of what has the mode and the interrupt masks.
-    PC: ClassVar[int]
-    STATUS: ClassVar[int]
+    ADDRESSES: ClassVar[int]  #: a virtual address with all bits set
+    PC: ClassVar[int]  #: the program counter's number; see `pc`
+    STATUS: ClassVar[int]  #: for `read` and `write`: the register that has the mode and the interrupt masks
     COPROCESSOR: ClassVar[int]  #: for system registers, whose struct has the encoding
 
     def __init__(self, model: int, stage2: Stage2, fault_page: Any, on_exception: Callable[[int], None]) -> None:
@@ -102,7 +105,10 @@ class Cpu:
         context = ffi.new("void **")
         check(_lib.uc_context_alloc(self.handle, context), "uc_context_alloc")
         self._context: Any = context[0]
+        self.saved: Any = ffi.buffer(self._context, _lib.uc_context_size(self.handle))
+        """The engine's whole CPU as it was when the last exception was told."""
         self._hooks: list[Any] = []
+        self._pc: int | None = 0  #: None: the engine knows
         self._hpfar: Any = fault_page
         self._hook_exceptions(on_exception)
         self._stage2 = stage2
@@ -129,21 +135,17 @@ class Cpu:
 
     # -- running ----------------------------------------------------------------------------------------------
 
-    def run(self, pc: int, count: int = 0) -> int:
-        """Execute from ``pc`` until something stops it, or ``count`` instructions. Returns the engine's code."""
+    def run(self, count: int = 0) -> int:
+        """Execute from `pc` until something stops it, or ``count`` instructions. Returns the engine's code."""
         raise NotImplementedError
 
-    def _start(self, pc: int, until: int, count: int) -> int:
-        return int(_lib.uc_emu_start(self.handle, pc, until, 0, count))
-
-    @property
-    def saved(self) -> Any:
-        """The engine's whole CPU as it was when the last exception was told: a buffer."""
-        return ffi.buffer(self._context, _lib.uc_context_size(self.handle))
+    def _start(self, begin: int, until: int, count: int) -> int:
+        self._pc = None
+        return int(_lib.uc_emu_start(self.handle, begin, until, 0, count))
 
     def exception(self, place: int) -> Raised:
         """The one that ended the last run. ``place``: `private.Places.exception`."""
-        return Raised(*struct.unpack_from("<IIQI", self.saved, place))
+        return Raised._make(_RAISED.unpack_from(self.saved, place))
 
     @property
     def fault_page(self) -> int:
@@ -151,6 +153,17 @@ class Cpu:
         return int(self._hpfar.val) >> 4 << 12
 
     # -- registers --------------------------------------------------------------------------------------------
+
+    @property
+    def pc(self) -> int:
+        """Where it stands: what the last run left, or what was set since. The engine is asked once a run."""
+        if self._pc is None:
+            self._pc = self.read(self.PC)
+        return self._pc
+
+    @pc.setter
+    def pc(self, value: int) -> None:
+        self._pc = value & self.ADDRESSES  # the engine is told at its next run
 
     def read(self, register: int) -> int:
         """A register of at most 64 bits."""

@@ -122,7 +122,7 @@ class MachineGuest:
     @property
     def pc(self) -> int:
         """Where the guest is."""
-        return self._cpu.read(self._cpu.PC)
+        return self._cpu.pc
 
     def fetch(self) -> None:
         """The file is about to be read or changed."""
@@ -159,7 +159,7 @@ class MachineGuest:
         if vcpu.abort_pending:
             vcpu.abort_pending = False
             self._abort(s.EC_DATA_ABORT, s.EXTERNAL, self._fault_address)
-        pc = self._take_interrupts(self.pc)
+        pc = self._take_interrupts(cpu.pc)
         if self._misaligned(pc):
             return Pause()
         self._fresh = False
@@ -167,7 +167,7 @@ class MachineGuest:
         ticks = ticker.ticks
         ticker.enter(cpu.handle)
         try:
-            failed = cpu.run(pc, self._watched)
+            failed = cpu.run(self._watched)
         finally:
             ticker.leave()
         if failed:
@@ -190,7 +190,7 @@ class MachineGuest:
         cpu = self._cpu
         if not access.store and access.register != s.ZERO:
             cpu.write(self._register(access.register), access.loaded(value))
-        self._skip(self.pc, access)
+        self._skip(cpu.pc, access)
         self._fresh = False
 
     def _take_interrupts(self, pc: int) -> int:
@@ -229,7 +229,7 @@ class MachineGuest:
         return Pause()
 
     def _on_exception(self, number: int, bus: GuestBus) -> Exit | None:
-        pc = self.pc
+        pc = self._cpu.pc
         if number in (b.HVC, b.SMC):
             return self._on_call(pc, smc=number == b.SMC)
         if number == b.UNDEFINED and self._serve_undefined(pc, bus):

@@ -58,9 +58,14 @@ class GuestMemory:
 
     def enter(self) -> None:
         """Userspace had its turn: look whether all that is mapped is still there, and what it has written."""
-        if self.changed or any(_msync(address, size, _MS_ASYNC) for address, size in self._direct):
+        if self.changed or self._lost():
             self._remap()  # what was unmapped meanwhile will fault
-        self.refresh()
+        if self._copies:
+            self.refresh()
+
+    def _lost(self) -> bool:
+        """Whether memory of our own process that the engine reads is not mapped any more."""
+        return any(_msync(address, size, _MS_ASYNC) for address, size in self._direct)
 
     @property
     def changed(self) -> bool:

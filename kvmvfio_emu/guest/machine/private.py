@@ -36,7 +36,7 @@ def places() -> Places:
 def _find_exception() -> int:
     """The one place where the syndrome of an SVC with an odd number is found after it."""
     cpu, _ = _cpu(_SVC)
-    cpu.run(0)
+    cpu.run()
     saved = bytes(cpu.saved)
     cpu.close()
     syndrome = struct.pack("<I", _SVC_SYNDROME)
@@ -65,7 +65,7 @@ def _stops_inside(place: int | None) -> bool:
     if place is not None:
         cpu.stop_between(place)
     cpu.write(c.X[1], 0x100)
-    cpu.run(0)
+    cpu.run()
     inside = cpu.read(c.X[3]) == 0
     cpu.close()
     return inside

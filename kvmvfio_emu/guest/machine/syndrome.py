@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 #: The masks of PSTATE, and of CPSR, which are in the same place; also the kinds of an interrupt.
@@ -46,6 +47,7 @@ class Access(NamedTuple):
         return value
 
 
+@lru_cache
 def decode(esr: int) -> Access | None:
     """The access that the syndrome of a data abort tells of, None when it is not valid."""
     if not esr & _VALID:

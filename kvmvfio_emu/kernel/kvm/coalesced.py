@@ -38,7 +38,7 @@ class CoalescedMmio:
 
     def take(self, vcpu: Vcpu, address: int, size: int, value: int) -> bool:
         """A guest's write; True when it is in a zone, and the ring had room for it."""
-        if not any(not zone[2] and _holds(zone, address, size) for zone in self.zones):
+        if not self.zones or not any(not zone[2] and _holds(zone, address, size) for zone in self.zones):
             return False
         # Userspace moves `first`, and may write nonsense there.
         place = uapi.ffi.cast("char *", vcpu.run) + _PAGE * vcpu.host.profile.capability("KVM_CAP_COALESCED_MMIO")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.task import Task
 
 
+_EVENTS: dict[type[Exit], str] = {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio", NoSyndrome: "vmexit_mmio"}
+
+
 class RunCall:
     """One KVM_RUN in progress. `advance` gives it a slice; `result` (or `error`) is there when it is `DONE`.
 
@@ -299,27 +302,27 @@ class RunCall:
         if access.value is not None and vcpu.vm.coalesced.take(vcpu, access.address, access.size, access.value):
             program.complete(0)
             return False
-        run = vcpu.run
-        run.exit_reason = uapi.KVM_EXIT_MMIO
-        run.mmio.phys_addr = access.address
-        run.mmio.len = access.size
-        run.mmio.is_write = access.value is not None
-        data = (access.value or 0).to_bytes(8, "little")
-        uapi.ffi.memmove(run.mmio.data, data, 8)
+        vcpu.run.exit_reason = uapi.KVM_EXIT_MMIO
+        told = vcpu.run.mmio
+        told.phys_addr, told.len, told.is_write = access.address, access.size, access.value is not None
+        uapi.ffi.memmove(told.data, (access.value or 0).to_bytes(8, "little"), 8)
         vcpu.mmio = access
         return True
 
     def _complete_mmio(self) -> None:
         """Userspace has done the access of the last exit; models kvm_handle_mmio_return."""
-        access, self.vcpu.mmio = self.vcpu.mmio, None
-        if access is not None and self.vcpu.program is not None:
-            data = bytes(uapi.ffi.buffer(self.vcpu.run.mmio.data))
-            value = int.from_bytes(data[: access.size], "little")
-            self.vcpu.program.complete(value if access.value is None else 0)
+        vcpu = self.vcpu
+        access, vcpu.mmio = vcpu.mmio, None
+        if access is None or vcpu.program is None:
+            return
+        value = 0
+        if access.value is None:
+            value = int.from_bytes(uapi.ffi.buffer(vcpu.run.mmio.data, access.size)[:], "little")
+        vcpu.program.complete(value)
 
 
 def _exit_event(cause: Exit | str) -> str:
     """The counter that a reason for leaving the guest belongs to."""
     if isinstance(cause, str):
         return f"vmexit_{cause}"
-    return {Wfi: "vmexit_wfi", Mmio: "vmexit_mmio", NoSyndrome: "vmexit_mmio"}.get(type(cause), "vmexit_hvc")
+    return _EVENTS.get(type(cause), "vmexit_hvc")

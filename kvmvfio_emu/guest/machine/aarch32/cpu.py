@@ -41,7 +41,7 @@ _VTTBR = Coprocessor(6, 0, 2, 0, wide=True)
 class Cpu(b.Cpu):
     """One of them."""
 
-    ARCHITECTURE = uc.UC_ARCH_ARM
+    ARCHITECTURE, ADDRESSES = uc.UC_ARCH_ARM, (1 << 32) - 1
     PC, STATUS, COPROCESSOR = PC, CPSR, a32.UC_ARM_REG_CP_REG
 
     def __init__(self, on_exception: Callable[[int], None]) -> None:
@@ -53,21 +53,14 @@ class Cpu(b.Cpu):
         self.write_system(_VTTBR, self._stage2.tables)
         self.write_system(_HCR, 1)
 
-    def run(self, pc: int, count: int = 0) -> int:
+    def run(self, count: int = 0) -> int:
         """As `binding.Cpu.run`."""
-        failed = self._start(self.entry(pc), _NOWHERE, count)
+        # The engine takes the instruction set from bit 0.
+        failed = self._start(self.pc | bool(self.read(CPSR) & THUMB), _NOWHERE, count)
         if failed == b.INVALID_INSTRUCTION:  # it stands at the instruction
             self._on_exception(b.UNDEFINED)
             return 0
         return failed
-
-    def entry(self, pc: int) -> int:
-        """``pc`` as the engine takes it, which reads the instruction set from bit 0."""
-        return pc | bool(self.read(CPSR) & THUMB)
-
-    def go(self, pc: int) -> None:
-        """Set PC, and not the instruction set."""
-        self.write(PC, self.entry(pc))
 
     def half(self, address: int) -> int | None:
         """The half of an instruction at a virtual address, as `word`."""

@@ -56,7 +56,7 @@ def enter(cpu: c.Cpu, kind: Kind, pc: int) -> None:
     cpu.write(c.CPSR, after)  # the mode's own registers from here on
     cpu.write(c.SPSR, before)
     cpu.write(c.LR, pc + (kind.thumb if before & c.THUMB else kind.arm))
-    cpu.go((_HIGH if control & _HIGH_VECTORS else cpu.read_system(VBAR) or 0) + kind.vector)
+    cpu.pc = (_HIGH if control & _HIGH_VECTORS else cpu.read_system(VBAR) or 0) + kind.vector
     cpu.write_system(SCTLR, control)  # the last one, which makes the engine see the new CPSR
 
 

@@ -118,7 +118,7 @@ class Guest(MachineGuest):
         if block:
             block = block & 0xE0 | block << 1 & 0x1F if block & 7 else 0
             cpu.write(c.CPSR, status & ~(_IT_LOW | _IT_HIGH) | (block & 0xFC) << 8 | (block & 3) << 25)
-        cpu.go(pc)
+        cpu.pc = pc
 
     def _waited(self, pc: int) -> bool:
         if not self._thumb:

@@ -85,15 +85,15 @@ class Transfer:
         for number in range(5):
             cpu.write(c.R[8 + number], regs[_FIQ_R8 + number])
         cpu.write(c.CPSR, core.regs.pstate & _LOW)
-        cpu.go(core.regs.pc & _LOW)
+        cpu.pc = core.regs.pc & _LOW
         cpu.write_system(x.DFSR, cpu.read_system(x.DFSR) or 0)  # the last one, which makes it see the new CPSR
 
     def save(self) -> None:
         """The file shows what the engine has."""
         cpu, core = self._cpu, self._file.core
         regs = core.regs.regs
-        status, pc = cpu.read(c.CPSR), cpu.read(c.PC)
-        core.regs.pstate, core.regs.pc = status, pc
+        status = cpu.read(c.CPSR)
+        core.regs.pstate, core.regs.pc = status, cpu.pc
         cpu.write(c.CPSR, x.SYSTEM)
         for number in range(15):
             regs[number] = cpu.read(c.R[number])
@@ -105,7 +105,6 @@ class Transfer:
         for number in range(5):
             regs[_FIQ_R8 + number] = cpu.read(c.R[8 + number])
         cpu.write(c.CPSR, status)
-        cpu.go(pc)
         for number in range(32):
             core.fp_regs.vregs[number // 2][number % 2] = cpu.read(c.D[number])
         control = cpu.read(c.FPSCR)

@@ -35,7 +35,7 @@ class Cpu(b.Cpu):
     and False leave it to the engine. Neither may use the engine.
     """
 
-    ARCHITECTURE = uc.UC_ARCH_ARM64
+    ARCHITECTURE, ADDRESSES = uc.UC_ARCH_ARM64, (1 << 64) - 1
     PC, STATUS, COPROCESSOR = PC, PSTATE, a64.UC_ARM64_REG_CP_REG
 
     def __init__(
@@ -53,9 +53,9 @@ class Cpu(b.Cpu):
         self.write_system(_SCR_EL3, 0x501)
         self.write_system(_HCR_EL2, 1 << 31 | 1)
 
-    def run(self, pc: int, count: int = 0) -> int:
+    def run(self, count: int = 0) -> int:
         """As `binding.Cpu.run`."""
-        return self._start(pc, _NOWHERE, count)
+        return self._start(self.pc, _NOWHERE, count)
 
     def read_quad(self, number: int) -> bytes:
         """A vector register: 16 bytes."""

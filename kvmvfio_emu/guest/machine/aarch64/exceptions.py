@@ -44,7 +44,7 @@ def enter(cpu: c.Cpu, vector: int, pc: int, pstate: int) -> None:
     cpu.write(c.PSTATE, pstate & _KEPT | _DAIF | _EL1H)
     cpu.write(c.SP, stack)
     cpu.write_system(SPSR_EL1, pstate)  # the last one, which makes the engine see the new PSTATE
-    cpu.write(c.PC, (cpu.read_system(VBAR_EL1) or 0) + offset + vector)
+    cpu.pc = (cpu.read_system(VBAR_EL1) or 0) + offset + vector
 
 
 def syndrome(exception_class: int, specific: int, pstate: int) -> int:

@@ -69,7 +69,7 @@ class Guest(MachineGuest):
 
     def _enter(self, esr: int, address: int | None) -> None:
         cpu, vcpu = self._cpu, self._vcpu
-        pc = cpu.read(c.PC)
+        pc = cpu.pc
         x.enter_synchronous(cpu, pc, cpu.read(c.PSTATE), esr, address)
         vcpu.host.event("guest_exception", vcpu=vcpu.index, pc=pc, esr=esr)
 
@@ -80,7 +80,7 @@ class Guest(MachineGuest):
         access = None if word is None else d.decode_system(word)
         if access is None or not self._system.serve(bus, access, self._cpu):
             return False
-        self._cpu.write(c.PC, pc + _WORD)
+        self._cpu.pc = pc + _WORD
         return True
 
     def _decode(self, esr: int, pc: int) -> s.Access | None:
@@ -96,11 +96,11 @@ class Guest(MachineGuest):
     def _skips_maintenance(self, pc: int) -> bool:
         found = d.is_cache_maintenance(self._cpu.word(pc) or 0)
         if found:
-            self._cpu.write(c.PC, pc + _WORD)
+            self._cpu.pc = pc + _WORD
         return found
 
     def _skip(self, pc: int, access: s.Access) -> None:
-        self._cpu.write(c.PC, pc + _WORD)
+        self._cpu.pc = pc + _WORD
 
     def _waited(self, pc: int) -> bool:
         return self._cpu.word(pc - _WORD) == _WFI

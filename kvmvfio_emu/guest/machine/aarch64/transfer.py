@@ -45,7 +45,7 @@ class Transfer:
         cpu.write(c.FPSR, core.fp_regs.fpsr)
         cpu.write(c.FPCR, core.fp_regs.fpcr)
         pstate = int(core.regs.pstate)
-        cpu.write(c.PC, core.regs.pc)
+        cpu.pc = core.regs.pc
         cpu.write(c.PSTATE, pstate)
         cpu.write(c.SP, core.sp_el1 if pstate & x.SP_SELECT else core.regs.sp)
         cpu.write_system(x.SP_EL0, core.regs.sp)
@@ -64,7 +64,7 @@ class Transfer:
         for number in range(32):
             vectors[16 * number : 16 * number + 16] = cpu.read_quad(number)
         core.fp_regs.fpsr, core.fp_regs.fpcr = cpu.read(c.FPSR), cpu.read(c.FPCR)
-        core.regs.pc, core.regs.pstate = cpu.read(c.PC), cpu.read(c.PSTATE)
+        core.regs.pc, core.regs.pstate = cpu.pc, cpu.read(c.PSTATE)
         core.regs.sp, core.sp_el1 = self._system(x.SP_EL0), self._system(x.SP_EL1)
         if core.regs.pstate & x.SP_SELECT:
             core.sp_el1 = cpu.read(c.SP)
