@@ -47,21 +47,29 @@ def vcpu_init(vcpu: Vcpu, init: Any) -> None:
         raise KernelError(errno.EINVAL, f"target {init.target} is not the host's CPU")
     features = sum(word << _WORD_BITS * index for index, word in enumerate(init.features))
     if not profile.vcpu_features_fixed:
-        if features & ~(_POWER_OFF | _PSCI_0_2):
-            raise KernelError(errno.ENOENT, f"unknown vCPU features {features & ~(_POWER_OFF | _PSCI_0_2):#x}")
+        unknown = features & ~_supported(profile)
+        if unknown:
+            raise KernelError(errno.ENOENT, f"unknown vCPU features {unknown:#x}")
     elif profile.vcpu_features_per_vm:
         _check_features(features & ~_POWER_OFF, profile)
         _keep_for_vm(arch, features & ~_POWER_OFF)
     else:
         _keep_for_vcpu(vcpu, features, profile)
         _check_width(arch, bool(features & _32BIT))
-    vcpu.features = features & ~_POWER_OFF
+    before, vcpu.features = vcpu.features, features & ~_POWER_OFF
     vcpu.initialized = True
     vcpu.mp_state = uapi.KVM_MP_STATE_STOPPED if features & _POWER_OFF else uapi.KVM_MP_STATE_RUNNABLE
-    if vcpu.registers is None:
-        vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
-    else:
+    if vcpu.registers is not None and vcpu.features == before:
         vcpu.registers.reset()
+    else:
+        _build(vcpu, arch)
+
+
+def _build(vcpu: Vcpu, arch: ArmArch) -> None:
+    """The CPU that has these features; what executes code as the one before is of no use to it."""
+    if vcpu.registers is not None and vcpu.program is vcpu.registers.live:
+        vcpu.program = None
+    vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
 
 
 def _check_features(features: int, profile: Profile) -> None:
