@@ -2,6 +2,7 @@
  *
  *     cc -I include -o vmm docs/examples/vmm.c -lpthread
  *     kvmvfio-emu run --control /tmp/emu.sock -- ./vmm docs/examples/baremetal/guest.bin [unforwarded|forwarded]
+ *     kvmvfio-emu run --control /tmp/emu.sock -- ./vmm -32 docs/examples/baremetal/guest32.bin [...]
  *
  * Further arguments: how many interrupts (1), how many vCPUs (1). Everything but emu() is what a VMM does on a real
  * kernel; emu() asks the emulator, through its control channel, to let a frame arrive, and for its counters.
@@ -104,14 +105,15 @@ static void add_memory(int vm, uint32_t slot, uint64_t address, uint64_t size, v
     NEED(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
-/* A vCPU starts at address 0 after its reset, so no register needs to be set; all but the first wait for CPU_ON. */
-static int create_vcpu(int vm, int number)
+/* A vCPU starts at address 0 after its reset, in EL1 or, with EL1_32BIT among its features, in Supervisor mode: no
+ * register needs to be set. All but the first wait for CPU_ON. */
+static int create_vcpu(int vm, int number, uint32_t features)
 {
     int vcpu = NEED(ioctl(vm, KVM_CREATE_VCPU, number));
     struct kvm_vcpu_init init;
 
     NEED(ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init));
-    init.features[0] = 1u << KVM_ARM_VCPU_PSCI_0_2 | (number ? 1u << KVM_ARM_VCPU_POWER_OFF : 0);
+    init.features[0] = features | (number ? 1u << KVM_ARM_VCPU_POWER_OFF : 0);
     NEED(ioctl(vcpu, KVM_ARM_VCPU_INIT, &init));
     return vcpu;
 }
@@ -176,6 +178,11 @@ int main(int argc, char **argv)
         "host_irq_maint", "eventfd_trigger", "eventfd_resample", "work", "gicd_mask", "gicd_unmask", "set_irq",
         "resample_ack", "vmentry", "guest_iar", "guest_eoi", "hw_deactivate", "line_up" };
     enum { COUNTERS = sizeof counters / sizeof *counters };
+    int is_32bit = argc > 1 && !strcmp(argv[1], "-32");
+    uint32_t features = 1u << KVM_ARM_VCPU_PSCI_0_2 | (is_32bit ? 1u << KVM_ARM_VCPU_EL1_32BIT : 0);
+
+    argc -= is_32bit;
+    argv += is_32bit;
     int forwarded = argc > 2 && !strcmp(argv[2], "forwarded");
     long interrupts = argc > 3 ? atol(argv[3]) : 1, vcpus = argc > 4 ? atol(argv[4]) : 1, before[COUNTERS];
     int trigger = NEED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), resample = NEED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -183,10 +190,10 @@ int main(int argc, char **argv)
     struct vcpu vcpu[MOST_VCPUS];
     struct shared *shared;
 
-    need(argc > 1 && vcpus >= 1 && vcpus <= MOST_VCPUS ? 0 : -1, "vmm IMAGE [forwarded] [INTERRUPTS] [VCPUS]");
+    need(argc > 1 && vcpus >= 1 && vcpus <= MOST_VCPUS ? 0 : -1, "vmm [-32] IMAGE [forwarded] [INTERRUPTS] [VCPUS]");
     emu_connect();
     for (int number = 0; number < vcpus; number++) {
-        vcpu[number].fd = create_vcpu(vm, number);
+        vcpu[number].fd = create_vcpu(vm, number, features);
         vcpu[number].run = map(vcpu[number].fd, (size_t)NEED(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0)), 0);
     }
     int vgic = create_device(vm, KVM_DEV_TYPE_ARM_VGIC_V2);

@@ -1,30 +1,38 @@
-"""The VMM of vmm.c in Python and in process: loads baremetal/guest.bin and counts what its interrupts take.
+"""The VMM of vmm.c in Python and in process: loads the guest of baremetal/ and counts what its interrupts take.
 
-python docs/examples/vmm.py [unforwarded|forwarded] [INTERRUPTS] [VCPUS]
+python docs/examples/vmm.py [-32] [unforwarded|forwarded] [INTERRUPTS] [VCPUS]
 """
 
 from __future__ import annotations
 
+import argparse
 import mmap
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
 from kvmvfio_emu import Kernel, uapi
 from kvmvfio_emu.cli.story import COUNTERS, DEVICE, Vmm
 
-IMAGE = Path(__file__).with_name("baremetal") / "guest.bin"
+IMAGES = Path(__file__).with_name("baremetal")
 RAM, SHARED, DOORBELL = 0x10000, 0x40, 0x0D000000
-POWER_OFF, PSCI_0_2 = 1 << uapi.KVM_ARM_VCPU_POWER_OFF, 1 << uapi.KVM_ARM_VCPU_PSCI_0_2
+POWER_OFF = 1 << uapi.KVM_ARM_VCPU_POWER_OFF
+#: By the width of the guest's CPU: its image, and the vCPU's features.
+GUESTS = {
+    64: ("guest.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2),
+    32: ("guest32.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | 1 << uapi.KVM_ARM_VCPU_EL1_32BIT),
+}
 
 
 class MachineVmm(Vmm):
     """`Vmm` is the one of the demo: VFIO and eventfds are its; here the guest is machine code, on ``vcpus`` CPUs."""
 
-    def __init__(self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False, width: int = 64
+    ) -> None:
         self.ram = mmap.mmap(-1, RAM)
-        image = IMAGE.read_bytes()
+        name, self.features = GUESTS[width]
+        image = (IMAGES / name).read_bytes()
         self.ram[: len(image)] = image
         self.ram[SHARED : SHARED + 16] = struct.pack("<QQ", vcpus, waits)
         self.count = vcpus
@@ -39,7 +47,7 @@ class MachineVmm(Vmm):
             vcpu = kernel.ioctl(vm, uapi.KVM_CREATE_VCPU, number)
             init = bytearray(uapi.sizeof("struct kvm_vcpu_init"))
             kernel.ioctl(vm, uapi.KVM_ARM_PREFERRED_TARGET, init)
-            uapi.view("struct kvm_vcpu_init", init).features[0] = PSCI_0_2 | (POWER_OFF if number else 0)
+            uapi.view("struct kvm_vcpu_init", init).features[0] = self.features | (POWER_OFF if number else 0)
             kernel.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, init)
             self.vcpus.append(vcpu)
         memory = uapi.pack(
@@ -53,7 +61,7 @@ class MachineVmm(Vmm):
 
     @property
     def shared(self) -> tuple[int, int]:
-        """(interrupts handled, ESR_EL1 of an exception that nobody expected)."""
+        """(interrupts handled, what start.S or start32.S tells of an exception that nobody expected)."""
         handled, fault = struct.unpack("<QQ", self.ram[SHARED + 16 : SHARED + 32])
         return handled, fault
 
@@ -73,10 +81,16 @@ class MachineVmm(Vmm):
 
 def main() -> None:
     """Run it and print the counters."""
-    mode, interrupts, vcpus = [*sys.argv[1:], *("unforwarded", "1", "1")[len(sys.argv) - 1 :]]
+    parser = argparse.ArgumentParser(description="What interrupts of a machine code guest take.")
+    parser.add_argument("-32", action="store_const", const=32, default=64, dest="width", help="a 32-bit guest")
+    parser.add_argument("mode", nargs="?", choices=("unforwarded", "forwarded"), default="unforwarded")
+    parser.add_argument("interrupts", nargs="?", type=int, default=1)
+    parser.add_argument("vcpus", nargs="?", type=int, default=1)
+    asked = parser.parse_args()
+    forward, vcpus = asked.mode == "forwarded", asked.vcpus
     with Kernel("rfc-2014", "calxeda-midway") as kernel:
-        vmm = MachineVmm(kernel, forward=mode == "forwarded", vcpus=int(vcpus), waits=int(vcpus) > 1)
-        for name, count in vmm.handle(int(interrupts)).items():
+        vmm = MachineVmm(kernel, forward=forward, vcpus=vcpus, waits=vcpus > 1, width=asked.width)
+        for name, count in vmm.handle(asked.interrupts).items():
             print(f"{name:18}{count}")
         print(f"{'handled':18}{vmm.shared[0]}")
         for call in vmm.others:

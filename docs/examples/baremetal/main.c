@@ -1,5 +1,6 @@
 /* A driver without an operating system: the GICv2, the second vCPU, and a device whose interrupt it counts.
  *
+ * Nothing here depends on the width of the CPU; what does is in start.S (arm64) and start32.S.
  * The addresses are a contract with the VMM, as a device tree would be: kvmvfio_emu/guest/xgmac.py has the same.
  */
 #include <stdint.h>
@@ -13,13 +14,16 @@ enum { GICD_CTLR = 0, GICD_ISENABLER = 0x100, GICD_ITARGETSR = 0x800, GICD_ICFGR
 enum { GICC_CTLR = 0, GICC_PMR = 4, GICC_IAR = 0xC, GICC_EOIR = 0x10 };
 enum { DMA_STATUS = 0xF14, DMA_INTERRUPT_ENABLE = 0xF1C };
 enum { RECEIVED = 1 << 16 | 1 << 6 }; /* normal interrupt summary, receive */
-static const uint64_t PSCI_CPU_ON = 0xC4000003;
+enum { PSCI_CPU_ON = 0x84000003 | (sizeof(long) == 8) << 30 }; /* bit 30: its arguments have 64 bits */
 
 extern struct shared {
     volatile uint64_t vcpus, waits, handled, fault;
 } shared;
 
+/* The assembly's. */
 void _start(void);
+void unmask_interrupts(void);
+long psci(unsigned long function, unsigned long cpu, uintptr_t entry, unsigned long context);
 
 static uint32_t get(uintptr_t address)
 {
@@ -31,18 +35,10 @@ static void put(uintptr_t address, uint32_t value)
     *(volatile uint32_t *)address = value;
 }
 
-static int64_t psci(uint64_t function, uint64_t a, uint64_t b, uint64_t c)
-{
-    register uint64_t x0 asm("x0") = function, x1 asm("x1") = a, x2 asm("x2") = b, x3 asm("x3") = c;
-
-    asm volatile("hvc #0" : "+r"(x0) : "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return (int64_t)x0;
-}
-
 /* The VMM looks at shared.fault when this doorbell rings. */
-void panic(uint64_t syndrome)
+void panic(unsigned long reason)
 {
-    shared.fault = syndrome | 1ul << 63;
+    shared.fault = reason | 1ull << 63;
     put(DOORBELL, 0xDEAD);
     for (;;)
         asm volatile("wfi");
@@ -74,17 +70,17 @@ static void enable_spi(uint32_t cpu)
 }
 
 /* Each vCPU comes here; the last one takes the interrupt. */
-void enter(uint64_t cpu)
+void enter(unsigned long cpu)
 {
     if (cpu == 0) {
         put(GICD + GICD_CTLR, 1);
-        for (uint64_t other = 1; other < shared.vcpus; other++)
-            if (psci(PSCI_CPU_ON, other, (uint64_t)&_start, 0))
+        for (unsigned long other = 1; other < shared.vcpus; other++)
+            if (psci(PSCI_CPU_ON, other, (uintptr_t)&_start, 0))
                 panic(other);
     }
     put(GICC + GICC_PMR, 0xFF);
     put(GICC + GICC_CTLR, 1);
-    asm volatile("msr daifclr, #2");
+    unmask_interrupts();
     if (cpu == shared.vcpus - 1) {
         enable_spi((uint32_t)cpu);
         put(DEVICE + DMA_INTERRUPT_ENABLE, RECEIVED);

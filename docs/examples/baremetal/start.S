@@ -1,4 +1,4 @@
-/* Entry of both vCPUs, at address 0, where a vCPU's PC is after a reset; and the exception vectors. */
+/* arm64. Entry of both vCPUs, at address 0, where a vCPU's PC is after a reset; and the exception vectors. */
 
         .section .text.start, "ax"
         .global _start
@@ -24,6 +24,15 @@ shared: .quad   1               /* vCPUs */
         bl      enter
 2:      wfi
         b       2b
+
+        .global psci
+psci:   hvc     #0
+        ret
+
+        .global unmask_interrupts
+unmask_interrupts:
+        msr     daifclr, #2
+        ret
 
         .macro  save
         sub     sp, sp, #176
