@@ -27,9 +27,7 @@ GUESTS = {
 class MachineVmm(Vmm):
     """`Vmm` is the one of the demo: VFIO and eventfds are its; here the guest is machine code, on ``vcpus`` CPUs."""
 
-    def __init__(
-        self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False, width: int = 64
-    ) -> None:
+    def __init__(self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False, width: int = 64) -> None:
         self.ram = mmap.mmap(-1, RAM)
         name, self.features = GUESTS[width]
         image = (IMAGES / name).read_bytes()
@@ -65,17 +63,21 @@ class MachineVmm(Vmm):
         handled, fault = struct.unpack("<QQ", self.ram[SHARED + 16 : SHARED + 32])
         return handled, fault
 
+    def run_until_doorbell(self) -> None:
+        """KVM_RUN. RuntimeError: the guest has something to complain about."""
+        self.kernel.ioctl(self.vcpu, uapi.KVM_RUN)
+        if self.shared[1]:
+            raise RuntimeError(f"the guest took an exception: {self.shared[1]:#x}")
+
     def handle(self, interrupts: int) -> dict[str, int]:
         """What ``interrupts`` of them counted, by the model's counters."""
         kernel = self.kernel
         hardware: Any = kernel.device(DEVICE)
-        kernel.ioctl(self.vcpu, uapi.KVM_RUN)  # until the driver is ready
+        self.run_until_doorbell()  # the driver is ready
         before = dict(kernel.counters)
         for _ in range(interrupts):
             kernel.after(5000, hardware.raise_interrupt)
-            kernel.ioctl(self.vcpu, uapi.KVM_RUN)
-            if self.shared[1]:
-                raise RuntimeError(f"the guest took an exception: {self.shared[1]:#x}")
+            self.run_until_doorbell()
         return {name: kernel.counters[name] - before.get(name, 0) for name in (*COUNTERS, "line_up")}
 
 

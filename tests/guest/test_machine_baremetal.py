@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from kvmvfio_emu import Kernel
 from kvmvfio_emu.cli import story
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "vmm.py"
+SOURCES = EXAMPLE.with_name("baremetal")
+#: The version of GCC, Debian 12's, that built the images that are kept.
+BUILT_BY = "12.2.0"
 MANY = 10_000
+#: Instructions by width: HVC, and one that is none.
+CALL = {64: b"\x02\x00\x00\xd4", 32: b"\x70\x00\x40\xe1"}
+UNDEFINED = {64: bytes(4), 32: b"\xf0\x00\xf0\xe7"}
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +46,25 @@ def midway() -> Iterator[Kernel]:
             kernel.close(fd)
 
 
+@pytest.fixture(params=[64, 32])
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
-def test_as_the_demo(example: Any, forward: bool) -> None:
+def test_as_the_demo(example: Any, forward: bool, width: int) -> None:
     with midway() as kernel:
         scripted = story.tell(kernel, forward=forward, interrupts=1).one()
     with midway() as kernel:
-        counted = example.MachineVmm(kernel, forward=forward).handle(1)
+        counted = example.MachineVmm(kernel, forward=forward, width=width).handle(1)
     assert {name: counted[name] for name in scripted} == scripted
 
 
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
-def test_each_assertion_is_one_interrupt(example: Any, forward: bool) -> None:
+def test_each_assertion_is_one_interrupt(example: Any, forward: bool, width: int) -> None:
     """Two vCPUs: one starts the other, which takes the interrupts."""
     with midway() as kernel:
-        vmm = example.MachineVmm(kernel, forward=forward, vcpus=2, waits=True)
+        vmm = example.MachineVmm(kernel, forward=forward, vcpus=2, waits=True, width=width)
         counted = vmm.handle(MANY)
         assert vmm.shared == (MANY, 0)
         assert counted["line_up"] == counted["guest_iar"] == counted["guest_eoi"] == MANY
@@ -61,6 +73,33 @@ def test_each_assertion_is_one_interrupt(example: Any, forward: bool) -> None:
         kernel.check()
         for call in vmm.others:
             call.interrupt()
+
+
+@pytest.mark.parametrize(("width", "vector"), [(64, 1 << 25), (32, 4)], ids=["ESR_EL1", "undefined"])
+def test_it_tells_of_an_exception_that_it_does_not_expect(example: Any, width: int, vector: int) -> None:
+    with midway() as kernel:
+        vmm = example.MachineVmm(kernel, forward=False, width=width)
+        vmm.ram[example.SHARED] = 2  # so that it calls PSCI
+        at = vmm.ram[:].index(CALL[width])
+        vmm.ram[at : at + 4] = UNDEFINED[width]
+        with pytest.raises(RuntimeError, match=f"{1 << 63 | vector:#x}$"):
+            vmm.handle(1)
+
+
+@pytest.mark.parametrize(
+    ("image", "compiler"), [("guest", "aarch64-linux-gnu-gcc"), ("guest32", "arm-linux-gnueabi-gcc")]
+)
+def test_the_kept_image_is_what_its_sources_are_built_to(tmp_path: Path, image: str, compiler: str) -> None:
+    if shutil.which(compiler) is None or shutil.which("make") is None:
+        pytest.skip(f"no {compiler}, or no make")
+    version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
+    if version != BUILT_BY:
+        pytest.skip(f"GCC {version} may build another one")
+    for source in SOURCES.iterdir():
+        if source.suffix not in (".bin", ".elf"):
+            shutil.copy(source, tmp_path)
+    subprocess.run(["make", f"{image}.bin"], cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / f"{image}.bin").read_bytes() == (SOURCES / f"{image}.bin").read_bytes()
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:

@@ -67,7 +67,8 @@ def vcpu_init(vcpu: Vcpu, init: Any) -> None:
 
 def _build(vcpu: Vcpu, arch: ArmArch) -> None:
     """The CPU that has these features; what executes code as the one before is of no use to it."""
-    if vcpu.registers is not None and vcpu.program is vcpu.registers.live:
+    engine: object = vcpu.registers.live if vcpu.registers is not None else None
+    if vcpu.program is engine:
         vcpu.program = None
     vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
 
