@@ -12,7 +12,16 @@ import pytest
 
 from kvmvfio_emu import uapi
 
-IMAGE = Path(__file__).parents[2] / "docs" / "examples" / "baremetal" / "guest.bin"
+IMAGES = Path(__file__).parents[2] / "docs" / "examples" / "baremetal"
+#: By the width of the guest's CPU: the VMM's arguments, and how the client with a guest of its own is built.
+GUESTS = {64: [str(IMAGES / "guest.bin")], 32: ["-32", str(IMAGES / "guest32.bin")]}
+MANY = 50
+FLAGS = {64: (), 32: ("-DGUEST32",)}
+
+
+@pytest.fixture(params=[64, 32])
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])
@@ -21,28 +30,29 @@ def test_bare_metal_guest(
     build: Callable[..., str],
     supervised: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
+    width: int,
     mode: str,
     vcpus: int,
 ) -> None:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
     socket = os.fspath(tmp_path / "emu.sock")
-    vmm = [build("vmm"), str(IMAGE), mode, "50", str(vcpus)]
+    vmm = [build("vmm"), *GUESTS[width], mode, str(MANY), str(vcpus)]
     done = supervised("--profile", "rfc-2014", "--control", socket, "--", *vmm)
     assert done.returncode == 0, done.stderr
     counted = dict(line.split() for line in done.stdout.splitlines())
-    assert counted["line_up"] == counted["handled"] == counted["guest_eoi"] == "50"
-    assert counted["hw_deactivate"] == ("50" if mode == "forwarded" else "0")
-    assert counted["vmexit_maint"] == ("0" if mode == "forwarded" else "50")
+    assert counted["line_up"] == counted["handled"] == counted["guest_eoi"] == str(MANY)
+    assert counted["hw_deactivate"] == (str(MANY) if mode == "forwarded" else "0")
+    assert counted["vmexit_maint"] == ("0" if mode == "forwarded" else str(MANY))
 
 
 @pytest.fixture
 def run(
-    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]]
+    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]], width: int
 ) -> Callable[..., dict[str, str]]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
 
     def answers(*arguments: str) -> dict[str, str]:
-        done = supervised("--", build("machine"), *arguments)
+        done = supervised("--", build("machine", *FLAGS[width]), *arguments)
         assert done.returncode == 0, done.stderr
         return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
@@ -65,9 +75,9 @@ def test_an_unmapped_page_is_efault_until_it_is_there(run: Callable[..., dict[st
 
 
 def test_a_signal_ends_an_endless_loop(
-    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]]
+    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]], width: int
 ) -> None:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    done = supervised("--", build("machine"), "endless")
+    done = supervised("--", build("machine", *FLAGS[width]), "endless")
     assert done.stdout.splitlines() == ["run -1 EINTR", f"reason {uapi.KVM_EXIT_INTR}"]
     assert re.search(r'"vmexit_signal": 1\b', done.stderr)  # it did not go back into the guest to be told again

@@ -40,15 +40,18 @@ static inline int new_vm(void)
     return vm;
 }
 
-/* A vCPU that can run: initialised, without an interrupt controller. */
-static inline int new_vcpu(int vm)
+/* A vCPU that can run: initialised with these features (bits), without an interrupt controller. */
+static inline int new_vcpu_with(int vm, uint32_t features)
 {
     struct kvm_vcpu_init init;
     int vcpu = (int)NEED(ioctl(vm, KVM_CREATE_VCPU, 0));
     NEED(ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init));
+    init.features[0] = features;
     NEED(ioctl(vcpu, KVM_ARM_VCPU_INIT, &init));
     return vcpu;
 }
+
+static inline int new_vcpu(int vm) { return new_vcpu_with(vm, 0); }
 
 static inline struct kvm_run *run_page(int vcpu)
 {

@@ -1,8 +1,36 @@
-/* A guest in machine code at address 0 whose memory is this program's: private, or shared by a file. */
+/* A guest in machine code at address 0 whose memory is this program's: private, or shared by a file.
+ *
+ * -DGUEST32: a 32-bit one.
+ */
 #include "client.h"
 #include <time.h>
 
 enum { PAGES = 4, EXITS = 20 };
+#ifdef GUEST32
+enum { FEATURES = 1 << KVM_ARM_VCPU_EL1_32BIT };
+static const uint32_t increment[] = {
+    0xE3A0940A, /* mov r9, #0x0a000000 */
+    0xE3A00A01, /* mov r0, #0x1000 */
+    0xE5901000, /* ldr r1, [r0] */
+    0xE2811001, /* add r1, r1, #1 */
+    0xE5801000, /* str r1, [r0] */
+    0xE5891000, /* str r1, [r9]: an exit */
+    0xEAFFFFFA, /* b .-16 */
+};
+static const uint32_t poll_word[] = {
+    0xE3A0940A, 0xE3A00A01,
+    0xE5901000, /* ldr r1, [r0] */
+    0xE3510000, /* cmp r1, #0 */
+    0x0AFFFFFC, /* beq .-8 */
+    0xE5891000, 0xEAFFFFFE,
+};
+static const uint32_t touch[] = {
+    0xE3A00A02, /* mov r0, #0x2000 */
+    0xE5901000, 0xEAFFFFFE,
+};
+static const uint32_t endless[] = { 0xEAFFFFFE };
+#else
+enum { FEATURES = 0 };
 static const uint32_t increment[] = {
     0xD2A14009, /* movz x9, #0x0a00, lsl #16 */
     0xD2820000, /* movz x0, #0x1000 */
@@ -23,6 +51,7 @@ static const uint32_t touch[] = {
     0xB9400001, 0x14000000,
 };
 static const uint32_t endless[] = { 0x14000000 };
+#endif
 
 static uint32_t *word;
 
@@ -38,7 +67,7 @@ static void *write_later(void *unused)
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "", *kind = argc > 2 ? argv[2] : "";
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS, file = -1, vm = new_vm(), vcpu = new_vcpu(vm);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS, file = -1, vm = new_vm(), vcpu = new_vcpu_with(vm, FEATURES);
     struct kvm_run *run = run_page(vcpu);
     char *ram;
 
