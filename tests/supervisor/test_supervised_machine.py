@@ -81,3 +81,15 @@ def test_a_signal_ends_an_endless_loop(
     done = supervised("--", build("machine", *FLAGS[width]), "endless")
     assert done.stdout.splitlines() == ["run -1 EINTR", f"reason {uapi.KVM_EXIT_INTR}"]
     assert re.search(r'"vmexit_signal": 1\b', done.stderr)  # it did not go back into the guest to be told again
+
+
+@pytest.mark.parametrize("memory", ["private", "file"])
+def test_gicv3_by_coprocessor_15(
+    build: Callable[..., str], supervised: Callable[..., subprocess.CompletedProcess[str]], memory: str
+) -> None:
+    """A 32-bit guest sends itself an interrupt, takes it at its vector and completes it."""
+    pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
+    profile = ("--profile", "linux-6.12", "--machine", "oracle-virt", "--gic", "v3")
+    done = supervised(*profile, "--", build("machine", *FLAGS[32]), "gicv3", memory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["acknowledged 3", "priority 255"]

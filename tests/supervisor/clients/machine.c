@@ -29,6 +29,48 @@ static const uint32_t touch[] = {
     0xE5901000, 0xEAFFFFFE,
 };
 static const uint32_t endless[] = { 0xEAFFFFFE };
+static const uint32_t to_itself[] = {
+    0xE3A0940A, /* mov r9, #0x0a000000 */
+    0xE3A00B01, /* mov r0, #0x400 */
+    0xEE0C0F10, /* mcr VBAR */
+    0xE3A000FF, /* mov r0, #0xff */
+    0xEE040F16, /* mcr ICC_PMR */
+    0xE3A00001, /* mov r0, #1 */
+    0xEE0C0FFC, /* mcr ICC_IGRPEN1 */
+    0xF1080080, /* cpsie i */
+    0xE3800403, /* orr r0, r0, #3 << 24 */
+    0xE3A02000, /* mov r2, #0 */
+    0xEC420F0C, /* mcrr ICC_SGI1R: interrupt 3 to itself */
+    0xE320F003, /* wfi */
+    0xEAFFFFFD, /* b .-4 */
+};
+static const uint32_t at_irq[] = { /* at VBAR + 0x18 */
+    0xEE1C0F1C, /* mrc ICC_IAR1 */
+    0xE5890000, /* str r0, [r9]: an exit */
+    0xEE0C0F3C, /* mcr ICC_EOIR1 */
+    0xEE1C0F7B, /* mrc ICC_RPR */
+    0xE5890000, /* str r0, [r9]: an exit */
+    0xE25EF004, /* subs pc, lr, #4 */
+};
+
+static void set_attr(int device, uint32_t group, uint64_t attr, uint64_t value)
+{
+    struct kvm_device_attr request = { .group = group, .attr = attr, .addr = (uintptr_t)&value };
+    NEED(ioctl(device, KVM_SET_DEVICE_ATTR, &request));
+}
+
+/* A VGICv3 whose private interrupts are enabled, in group 1. */
+static void add_vgicv3(int vm)
+{
+    struct kvm_create_device create = { .type = KVM_DEV_TYPE_ARM_VGIC_V3 };
+    NEED(ioctl(vm, KVM_CREATE_DEVICE, &create));
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_DIST, 0x08000000);
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, 0x080A0000);
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, 0);
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, 0, 2);
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, 0x10080, 0xFFFFFFFF);
+    set_attr((int)create.fd, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, 0x10100, 0xFFFF);
+}
 #else
 enum { FEATURES = 0 };
 static const uint32_t increment[] = {
@@ -118,6 +160,16 @@ int main(int argc, char **argv)
         sigaction(SIGALRM, &action, NULL);
         setitimer(ITIMER_REAL, &soon, NULL);
         SAY("again", ioctl(vcpu, KVM_RUN, 0)); /* it goes on, and computes until the signal */
+#ifdef GUEST32
+    } else if (!strcmp(mode, "gicv3")) {
+        memcpy(ram, to_itself, sizeof to_itself);
+        memcpy(ram + 0x418, at_irq, sizeof at_irq);
+        add_vgicv3(vm);
+        NEED(ioctl(vcpu, KVM_RUN, 0));
+        printf("acknowledged %u\n", run->mmio.data[0]);
+        NEED(ioctl(vcpu, KVM_RUN, 0));
+        printf("priority %u\n", run->mmio.data[0]);
+#endif
     } else {
         struct itimerval soon = { .it_value.tv_usec = 20000 };
         struct sigaction action = { .sa_handler = on_signal };
