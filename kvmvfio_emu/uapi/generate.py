@@ -1,10 +1,11 @@
-"""Writes `_types.py` and `constants.py` from the C headers, so that numbers and layouts exist once.
+"""Writes `_types.py`, `constants.py` and `arm32.py` from the C headers, so that numbers and layouts exist once.
 
-    python -m kvmvfio_emu.uapi.generate            # write both
-    python -m kvmvfio_emu.uapi.generate --check    # exit 1 if either is not what the headers say
+    python -m kvmvfio_emu.uapi.generate            # write them
+    python -m kvmvfio_emu.uapi.generate --check    # exit 1 if one is not what the headers say
 
 A tool for who changes `include/`: it needs pcpp and pycparser, which users of the package do not. It reads
-the 64-bit ARM flavour, on whatever host it runs, and nothing of the host's own headers.
+the 64-bit ARM flavour, on whatever host it runs, and nothing of the host's own headers; of the 32-bit flavour
+`arm32.py` has what is otherwise there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cffi
 import pcpp  # type: ignore[import-untyped]
@@ -78,11 +80,11 @@ class Constant:
 class Preprocessor(pcpp.Preprocessor):  # type: ignore[misc]  # pcpp has no types
     """pcpp that sees only our headers; `PREDEFINED` and `TYPES` stand for the system's."""
 
-    def __init__(self, include: Path) -> None:
+    def __init__(self, include: Path, *defined: str) -> None:
         super().__init__()
         self.line_directive = None
         self.add_path(str(include))
-        for definition in PREDEFINED:
+        for definition in (*PREDEFINED, *defined):
             self.define(definition)
         self.parse("".join(f"#include <{header}>\n" for header in HEADERS))
         text = io.StringIO()
@@ -94,8 +96,10 @@ class Preprocessor(pcpp.Preprocessor):  # type: ignore[misc]  # pcpp has no type
 
     def expand(self, name: str) -> str:
         """The macro's full expansion, as C text."""
-        tokens = self.expand_macros(self.tokenize(name))
-        return "".join(token.value for token in tokens).strip()
+        before, text = "", name
+        while before != text:  # once more for a name that was pasted from a number: pcpp does not look at it again
+            before, text = text, "".join(token.value for token in self.expand_macros(self.tokenize(text))).strip()
+        return text
 
 
 def evaluate(text: str, ffi: cffi.FFI) -> int:
@@ -126,7 +130,7 @@ def _value(node: ast.expr) -> int:
 
 
 def constants(header: str, include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -> Iterator[Constant]:
-    """The integers that this header defines in the 64-bit flavour, in its order."""
+    """The integers that this header defines in the preprocessor's flavour, in its order."""
     seen = set()
     for name in _DEFINE.findall((include / header).read_text()):
         macro = preprocessor.macros.get(name)
@@ -141,10 +145,15 @@ def constants(header: str, include: Path, preprocessor: Preprocessor, ffi: cffi.
         yield Constant(name, value, decimal=value < 0 or re.fullmatch(r"\(?\d+\)?", expansion) is not None)
 
 
-def types_module(preprocessor: Preprocessor) -> tuple[cffi.FFI, str]:
-    """The parsed structs, and the text of a module that has them without parsing."""
+def _parse(preprocessor: Preprocessor) -> cffi.FFI:
     ffi = cffi.FFI()
     ffi.cdef(TYPES + preprocessor.text)
+    return ffi
+
+
+def types_module(preprocessor: Preprocessor) -> tuple[cffi.FFI, str]:
+    """The parsed structs, and the text of a module that has them without parsing."""
+    ffi = _parse(preprocessor)
     ffi.set_source("kvmvfio_emu.uapi._types", None)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "_types.py"
@@ -164,12 +173,38 @@ def constants_module(include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -
     return "\n".join([*lines, "]", ""])
 
 
+def arm32_module(include: Path, common: dict[str, int]) -> str:
+    """The text of a module with the numbers that 32-bit ARM has otherwise than ``common``, or alone."""
+    preprocessor = Preprocessor(include, "KVMVFIO_EMU_ARM32")
+    ffi = _parse(preprocessor)
+    found = [constant for header in HEADERS for constant in constants(header, include, preprocessor, ffi)]
+    registers: list[tuple[str, Any]] = ffi.typeof("struct kvm_regs").fields
+    lines = [
+        f'"""What include/ has otherwise for a 32-bit ARM host, by `{COMMAND}`; do not edit."""',
+        "",
+        *(str(constant) for constant in found if common.get(constant.name) != constant.value),
+        "",
+        "#: ``struct kvm_regs``: its members, by their first word.",
+        "KVM_REGS = {",
+        *(f'    "{name}": {field.offset // 4},' for name, field in registers),
+        "}",
+        f"KVM_REGS_WORDS = {ffi.sizeof('struct kvm_regs') // 4}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def generate() -> dict[Path, str]:
-    """Both modules: path and text."""
+    """The modules: path and text."""
     include = include_dir()
     preprocessor = Preprocessor(include)
     ffi, types = types_module(preprocessor)
-    return {HERE / "_types.py": types, HERE / "constants.py": constants_module(include, preprocessor, ffi)}
+    common = {found.name: found.value for header in HEADERS for found in constants(header, include, preprocessor, ffi)}
+    return {
+        HERE / "_types.py": types,
+        HERE / "constants.py": constants_module(include, preprocessor, ffi),
+        HERE / "arm32.py": arm32_module(include, common),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,60 +1,24 @@
-"""The registers of a vCPU, by name and by number: KVM_GET_ONE_REG and its kin (arch/arm64/kvm/guest.c, sys_regs.c).
+"""The registers of an ARM vCPU: what a reset gives, and KVM_GET_ONE_REG and its kin as far as every host has them.
 
-Whatever executes the guest's instructions reads and writes them here: `core` is ``struct kvm_regs``, `system` a
-dictionary by name.
+Whatever executes the guest's instructions reads and writes them here. They lie as in an AArch64 CPU, whatever the host
+is: a 32-bit guest's are where the architecture maps them (`arch.aarch32`).
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvmvfio_emu import uapi
-from kvmvfio_emu.hw.cortex_a72 import CACHES
-from kvmvfio_emu.kernel.errors import KernelError
-from kvmvfio_emu.kernel.kvm import firmware
-from kvmvfio_emu.kernel.kvm.sysregs import SystemRegister, system_registers, virtual_clidr
-from kvmvfio_emu.kernel.kvm.timers import REGISTERS as TIMER_REGISTERS
+from kvmvfio_emu.kernel.kvm.arch.aarch32 import RESET_CPSR
 from kvmvfio_emu.kernel.kvm.timers import Timers
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.arch.arm import ArmArch
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 
-_ARCHITECTURE = ~uapi.KVM_REG_SIZE_MASK & ~0xFFFFFFFF & (1 << 64) - 1
-_FIRMWARE = (uapi.KVM_REG_ARM_FW, uapi.KVM_REG_ARM_FW_FEAT_BMAP)
-_CORE_ID = uapi.KVM_REG_ARM64 | uapi.KVM_REG_ARM_CORE
-_WORDS = uapi.sizeof("struct kvm_regs") // 4
-_CACHE_INDEX = uapi.KVM_REG_ARM64 | uapi.KVM_REG_SIZE_U32 | uapi.KVM_REG_ARM_DEMUX | uapi.KVM_REG_ARM_DEMUX_ID_CCSIDR
-_ALL_CACHES = 14
-_LINE_64_BYTES = 2  #: CCSIDR_EL1.LineSize; no smaller one can be set
-
-# PSTATE: modes, and what a reset gives.
-_MODE_MASK, _MODE_32BIT = 0x1F, 0x10
-_MODES_64 = {0x0, 0x4, 0x5}  # EL0t, EL1t, EL1h
-_MODE_USER, _MODE_SYSTEM = 0x10, 0x1F
-_MODES_32 = {0x11, 0x12, 0x13, 0x17, 0x1B}  # FIQ, IRQ, supervisor, abort, undefined
-_RESET_64, _RESET_32 = 0x3C5, 0x1D3
-
-
-def _layout() -> dict[int, int]:
-    """The core registers: offset in words -> bytes."""
-
-    def word(*field: str | int) -> int:
-        return uapi.ffi.offsetof("struct kvm_regs", *field) // 4
-
-    sizes = {word("regs", "regs", number): 8 for number in range(31)}
-    sizes |= {word("regs", name): 8 for name in ("sp", "pc", "pstate")}
-    sizes |= {word(name): 8 for name in ("sp_el1", "elr_el1")}
-    sizes |= {word("spsr", number): 8 for number in range(uapi.KVM_NR_SPSR)}
-    sizes |= {word("fp_regs", "vregs", number): 16 for number in range(32)}
-    sizes |= {word("fp_regs", name): 4 for name in ("fpsr", "fpcr")}
-    return sizes
-
-
-_CORE = _layout()
-_PSTATE = uapi.ffi.offsetof("struct kvm_regs", "regs", "pstate") // 4
+#: PSTATE: EL1h with all interrupts masked.
+_RESET_64 = 0x3C5
 
 
 class LiveRegisters(Protocol):
@@ -72,185 +36,62 @@ class LiveRegisters(Protocol):
 
 
 class RegisterFile:
-    """One vCPU's. It is there from KVM_ARM_VCPU_INIT on, whose ``features`` (bits) decide what it holds."""
+    """One vCPU's, from KVM_ARM_VCPU_INIT on. How its registers are numbered is the host's: see subclasses."""
 
-    def __init__(self, vcpu: Vcpu, arch: ArmArch, features: int) -> None:
+    def __init__(self, vcpu: Vcpu, arch: ArmArch, *, is_32bit: bool) -> None:
         self._vcpu = vcpu
         self._arch = arch
-        self._profile = vcpu.host.profile
-        self.is_32bit = bool(features >> uapi.KVM_ARM_VCPU_EL1_32BIT & 1)
-        self._psci_0_2 = bool(features >> uapi.KVM_ARM_VCPU_PSCI_0_2 & 1)
-        #: The system registers that there are.
-        self.declared = system_registers(
-            self._profile,
-            pmu=bool(features >> uapi.KVM_ARM_VCPU_PMU_V3 & 1),
-            gic_version=vcpu.host.machine.board.gic_version,
-        )
-        #: ``struct kvm_regs``.
+        self.is_32bit = is_32bit
+        #: arm64's ``struct kvm_regs``.
         self.core: Any = uapi.ffi.new("struct kvm_regs *")
-        #: System registers by the architecture's name.
+        #: System registers by the architecture's AArch64 name.
         self.system: dict[str, int] = {}
         self.timers = Timers(vcpu.host.clock, arch)
-        self._caches: dict[int, int] = {}
         self.live: LiveRegisters | None = None
         self.reset()
 
     def reset(self) -> None:
         """As after a reset of the CPU."""
-        uapi.ffi.memmove(self.core, bytes(4 * _WORDS), 4 * _WORDS)
-        self.core.regs.pstate = _RESET_32 if self.is_32bit else _RESET_64
-        self.system = dict(self.declared.resets)
-        self.system["MPIDR_EL1"] = self._vcpu.mpidr
-        if "CLIDR_EL1" not in self._profile.invariant_registers:
-            self.system["CLIDR_EL1"] = virtual_clidr()
+        uapi.ffi.memmove(self.core, bytes(uapi.sizeof("struct kvm_regs")), uapi.sizeof("struct kvm_regs"))
+        self.core.regs.pstate = RESET_CPSR if self.is_32bit else _RESET_64
+        self.system = self._reset_system()
         self.timers.reset()
         if self.live is not None:
             self.live.changed()
 
-    # -- the list ---------------------------------------------------------------------------------------------
+    def _reset_system(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    # -- userspace ------------------------------------------------------------------------------------------------
 
     def ids(self) -> Iterator[int]:
         """The numbers of all registers, in the kernel's order."""
-        for word, size in sorted(_CORE.items()):
-            yield _CORE_ID | (size.bit_length() - 1) << uapi.KVM_REG_SIZE_SHIFT | word
-        yield from firmware.REGISTERS
-        yield from self._timer_ids
-        yield from (register.id for register in self.declared.all)
-        yield from (_CACHE_INDEX | number for number in self._cache_numbers)
-
-    @property
-    def _timer_ids(self) -> tuple[int, ...]:
-        return TIMER_REGISTERS if self._profile.ptimer_registers else TIMER_REGISTERS[:3]
-
-    @property
-    def _cache_numbers(self) -> tuple[int, ...]:
-        return tuple(range(_ALL_CACHES)) if self._profile.demux_all_caches else tuple(CACHES)
-
-    # -- one register -----------------------------------------------------------------------------------------
+        raise NotImplementedError
 
     def get(self, number: int) -> bytes:
         """The value of register ``number``. EINVAL another architecture's or a wrong size; ENOENT unknown."""
-        kind, size = self._kind(number), _size(number)
-        if self.live is not None:
-            self.live.fetch()
-        if kind == uapi.KVM_REG_ARM_CORE:
-            return bytes(self._core_slice(number))
-        if kind in _FIRMWARE:
-            return self._arch.firmware.get(number, psci_0_2=self._psci_0_2).to_bytes(8, "little")[:size]
-        if number in self._timer_ids:
-            return self.timers.get(number).to_bytes(8, "little")
-        if kind == uapi.KVM_REG_ARM_DEMUX:
-            return self._cache(self._cache_number(number)).to_bytes(4, "little")
-        return self.system[self._system(number, kind).name].to_bytes(8, "little")
+        raise NotImplementedError
 
     def size_to_set(self, number: int) -> int:
         """How many bytes `set` takes. EINVAL, ENOENT that come before the value is read, as the kernel orders them."""
-        kind, size = self._kind(number), _size(number)
-        if kind == uapi.KVM_REG_ARM_CORE:
-            self._core_slice(number)
-        elif kind in _FIRMWARE and size != 8:
-            raise KernelError(errno.ENOENT, "a firmware register has 64 bits")
-        elif kind == uapi.KVM_REG_ARM_DEMUX and number not in self._timer_ids:
-            self._cache_number(number)
-            return 4
-        return size if kind == uapi.KVM_REG_ARM_CORE else 8
+        raise NotImplementedError
 
     def set(self, number: int, raw: bytes | bytearray) -> None:
         """Set register ``number``. As `get`; EINVAL a value that it cannot have; EBUSY."""
-        kind, value = self._kind(number), int.from_bytes(raw, "little")
+        raise NotImplementedError
+
+    def _fetch(self) -> None:
+        """Before registers are looked at."""
+        if self.live is not None:
+            self.live.fetch()
+
+    def _fetch_to_change(self) -> None:
+        """Before any is changed."""
         if self.live is not None:
             self.live.fetch()
             self.live.changed()
-        if kind == uapi.KVM_REG_ARM_CORE:
-            self._set_core(number, raw)
-        elif kind in _FIRMWARE:
-            has_run = any(vcpu.has_run for vcpu in self._vcpu.vm.vcpus)
-            self._arch.firmware.set(number, value, psci_0_2=self._psci_0_2, has_run=has_run)
-        elif number in self._timer_ids:
-            self.timers.set(number, value)
-        elif kind == uapi.KVM_REG_ARM_DEMUX:
-            self._set_cache(self._cache_number(number), value)
-        else:
-            register = self._system(number, kind)
-            if (value ^ register.reset) & register.fixed & (1 << 64) - 1 and not self._is_virtual_clidr(register):
-                raise KernelError(errno.EINVAL, f"{register.name} cannot become {value:#x}")
-            self.system[register.name] = value
-
-    def _kind(self, number: int) -> int:
-        if number & _ARCHITECTURE != uapi.KVM_REG_ARM64:
-            raise KernelError(errno.EINVAL, f"register {number:#x} is not of this architecture")
-        return number & uapi.KVM_REG_ARM_COPROC_MASK
-
-    # -- core registers ---------------------------------------------------------------------------------------
-
-    def _core_slice(self, number: int) -> memoryview:
-        word = number & ~(uapi.KVM_REG_ARCH_MASK | uapi.KVM_REG_SIZE_MASK | uapi.KVM_REG_ARM_CORE)
-        size = _size(number)
-        if word >= _WORDS or word + size // 4 >= _WORDS:
-            raise KernelError(errno.ENOENT, f"word {word} is beyond struct kvm_regs")
-        if _CORE.get(word) != size:
-            raise KernelError(errno.EINVAL, f"no core register of {size} bytes at word {word}")
-        return memoryview(uapi.ffi.buffer(self.core))[4 * word : 4 * word + size]
-
-    def _set_core(self, number: int, raw: bytes | bytearray) -> None:
-        place = self._core_slice(number)
-        if number & 0xFFFF == _PSTATE:
-            mode = raw[0] & _MODE_MASK
-            allowed = _MODES_32 if self.is_32bit else _MODES_64
-            if mode != _MODE_USER and mode not in allowed:
-                raise KernelError(errno.EINVAL, f"a vCPU that is 32-bit = {self.is_32bit} has no mode {mode:#x}")
-        place[:] = raw
-        if self.core.regs.pstate & _MODE_32BIT:
-            self._narrow()
-
-    def _narrow(self) -> None:
-        """32-bit registers have no upper halves."""
-        regs = self.core.regs
-        banks = 15 if regs.pstate & _MODE_MASK in (_MODE_USER, _MODE_SYSTEM) else 31
-        for number in range(banks):
-            regs.regs[number] &= 0xFFFFFFFF
-        regs.pc &= 0xFFFFFFFF
-
-    # -- system registers -------------------------------------------------------------------------------------
-
-    def _system(self, number: int, kind: int) -> SystemRegister:
-        index = number & 0xFFFF
-        if number & uapi.KVM_REG_SIZE_MASK == uapi.KVM_REG_SIZE_U64 and not number & 0xF0000000:
-            # The invariant ones are found whatever the kind of the number says.
-            register = self.declared.invariant.get(index)
-            if register is None and kind == uapi.KVM_REG_ARM64_SYSREG:
-                register = self.declared.by_index.get(index)
-            if register is not None:
-                return register
-        raise KernelError(errno.ENOENT, f"no system register {number:#x}")
-
-    def _is_virtual_clidr(self, register: SystemRegister) -> bool:
-        return register.name == "CLIDR_EL1" and "CLIDR_EL1" not in self._profile.invariant_registers
-
-    # -- caches -----------------------------------------------------------------------------------------------
-
-    def _cache_number(self, number: int) -> int:
-        """ENOENT no such cache."""
-        cache = number & uapi.KVM_REG_ARM_DEMUX_VAL_MASK
-        other = number & 0xF0000000 or number & uapi.KVM_REG_ARM_DEMUX_ID_MASK != uapi.KVM_REG_ARM_DEMUX_ID_CCSIDR
-        if other or _size(number) != 4 or cache not in self._cache_numbers:
-            raise KernelError(errno.ENOENT, f"no cache register {number:#x}")
-        return cache
-
-    def _cache(self, cache: int) -> int:
-        """CCSIDR_EL1 of a cache: the CPU's, or made up: one set, one way, the smallest lines."""
-        if not self._profile.demux_all_caches:
-            return CACHES[cache]
-        return self._caches.get(cache, _LINE_64_BYTES)
-
-    def _set_cache(self, cache: int, value: int) -> None:
-        if self._profile.demux_all_caches:
-            if value & 0x7 < _LINE_64_BYTES:
-                raise KernelError(errno.EINVAL, "cache lines cannot be smaller than the host's")
-            self._caches[cache] = value
-        elif value != CACHES[cache]:
-            raise KernelError(errno.EINVAL, "the caches are the host's")
 
 
-def _size(number: int) -> int:
+def size_of(number: int) -> int:
+    """The bytes of register ``number``, by what it says."""
     return 1 << ((number & uapi.KVM_REG_SIZE_MASK) >> uapi.KVM_REG_SIZE_SHIFT)

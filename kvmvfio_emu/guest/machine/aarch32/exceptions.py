@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 from kvmvfio_emu.guest.machine import syndrome as s
 from kvmvfio_emu.guest.machine.aarch32 import cpu as c
+from kvmvfio_emu.kernel.kvm.arch import aarch32 as a
 
-#: Modes of CPSR.
-USER, FIQ_MODE, IRQ_MODE, SUPERVISOR, ABORT, UNDEFINED_MODE, SYSTEM = 0x10, 0x11, 0x12, 0x13, 0x17, 0x1B, 0x1F
-MODE = 0x1F
 BIG_ENDIAN = 1 << 9
 _MASKS = s.FIQ | s.IRQ | s.SERROR
 _IT, _JAZELLE = 0x0600FC00, 1 << 24
@@ -38,19 +36,19 @@ class Kind(NamedTuple):
     masks: int
 
 
-UNDEFINED = Kind(UNDEFINED_MODE, 0x04, 4, 2, s.IRQ)
-SUPERVISOR_CALL = Kind(SUPERVISOR, 0x08, 0, 0, s.IRQ)
-PREFETCH_ABORT = Kind(ABORT, 0x0C, 4, 4, s.IRQ | s.SERROR)
-DATA_ABORT = Kind(ABORT, 0x10, 8, 8, s.IRQ | s.SERROR)
-IRQ = Kind(IRQ_MODE, 0x18, 4, 4, s.IRQ | s.SERROR)
-FIQ = Kind(FIQ_MODE, 0x1C, 4, 4, _MASKS)
+UNDEFINED = Kind(a.UNDEFINED, 0x04, 4, 2, s.IRQ)
+SUPERVISOR_CALL = Kind(a.SUPERVISOR, 0x08, 0, 0, s.IRQ)
+PREFETCH_ABORT = Kind(a.ABORT, 0x0C, 4, 4, s.IRQ | s.SERROR)
+DATA_ABORT = Kind(a.ABORT, 0x10, 8, 8, s.IRQ | s.SERROR)
+IRQ = Kind(a.IRQ, 0x18, 4, 4, s.IRQ | s.SERROR)
+FIQ = Kind(a.FIQ, 0x1C, 4, 4, _MASKS)
 
 
 def enter(cpu: c.Cpu, kind: Kind, pc: int) -> None:
     """Take an exception whose preferred return address is ``pc``; of a call, the instruction after it."""
     before = cpu.read(c.CPSR)
     control = cpu.read_system(SCTLR) or 0
-    after = before & ~(MODE | _IT | _JAZELLE | c.THUMB | BIG_ENDIAN) | kind.mode | kind.masks
+    after = before & ~(a.MODE | _IT | _JAZELLE | c.THUMB | BIG_ENDIAN) | kind.mode | kind.masks
     after |= BIG_ENDIAN if control & _EXCEPTION_ENDIAN else 0
     after |= c.THUMB if control & _THUMB_EXCEPTIONS else 0
     cpu.write(c.CPSR, after)  # the mode's own registers from here on

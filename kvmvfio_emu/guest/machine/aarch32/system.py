@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from kvmvfio_emu.guest.base import GuestBus
 from kvmvfio_emu.guest.machine import syndrome as s
 from kvmvfio_emu.guest.machine.aarch32 import cpu as c
-from kvmvfio_emu.guest.machine.aarch32 import exceptions as x
 from kvmvfio_emu.guest.machine.aarch32.decode import SystemAccess
+from kvmvfio_emu.kernel.kvm.arch import aarch32 as a
 from kvmvfio_emu.kernel.kvm.sysregs import index_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SystemRegisters:
 
     def serve(self, bus: GuestBus, access: SystemAccess) -> bool:
         """An access that the engine refused. False: it is undefined here, too."""
-        user = self._cpu.read(c.CPSR) & x.MODE == x.USER
+        user = self._cpu.read(c.CPSR) & a.MODE == a.USER
         if access.read:
             found = self._read(bus, access.register, user)
             if found is None:

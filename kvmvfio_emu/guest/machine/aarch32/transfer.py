@@ -1,8 +1,4 @@
-"""The registers of a 32-bit vCPU between KVM's file, which has them by their AArch64 names, and the engine.
-
-How the banked ones are mapped to X13 to X30 is the architecture's (Arm DDI 0487, "Mapping of the general-purpose
-registers between the Execution states").
-"""
+"""The registers of a 32-bit vCPU between KVM's file, which has them by their AArch64 names, and the engine."""
 
 from __future__ import annotations
 
@@ -10,19 +6,11 @@ from typing import TYPE_CHECKING
 
 from kvmvfio_emu.guest.machine.aarch32 import cpu as c
 from kvmvfio_emu.guest.machine.aarch32 import exceptions as x
+from kvmvfio_emu.kernel.kvm.arch import aarch32 as a
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.registers import RegisterFile
 
-#: Mode -> the numbers of its LR and SP among the file's X registers, and its SPSR's there.
-_BANKS = {
-    x.IRQ_MODE: (16, 17, 3),
-    x.SUPERVISOR: (18, 19, 0),
-    x.ABORT: (20, 21, 1),
-    x.UNDEFINED_MODE: (22, 23, 2),
-    x.FIQ_MODE: (30, 29, 4),
-}
-_USER_SP, _USER_LR, _FIQ_R8 = 13, 14, 24
 _LOW = (1 << 32) - 1
 #: AArch64 name in the file -> the register, or the ones that are its lower and upper half.
 _SYSTEM: dict[str, tuple[c.Coprocessor, ...]] = {
@@ -55,7 +43,7 @@ class Transfer:
     def __init__(self, cpu: c.Cpu, file: RegisterFile) -> None:
         self._cpu = cpu
         self._file = file
-        self._shared = {name: places for name, places in _SYSTEM.items() if name in file.declared.resets}
+        self._shared = {name: places for name, places in _SYSTEM.items() if name in file.system}
         self._fixed = (cpu.read_system(x.SCTLR) or 0) & ~_SCTLR_CONTROLS
 
     def load(self) -> None:
@@ -71,19 +59,19 @@ class Transfer:
             cpu.write(c.D[number], core.fp_regs.vregs[number // 2][number % 2])
         cpu.write(c.FPSCR, core.fp_regs.fpsr | core.fp_regs.fpcr)
         cpu.write(c.FPEXC, self._file.system.get("FPEXC32_EL2", 0))
-        cpu.write(c.CPSR, x.SYSTEM)
+        cpu.write(c.CPSR, a.SYSTEM)
         for number in range(13):
             cpu.write(c.R[number], regs[number])
-        cpu.write(c.SP, regs[_USER_SP])
-        cpu.write(c.LR, regs[_USER_LR])
-        for mode, (link, stack, saved) in _BANKS.items():
+        cpu.write(c.SP, regs[a.USER_SP])
+        cpu.write(c.LR, regs[a.USER_LR])
+        for mode, (link, stack, saved) in a.BANKS.items():
             cpu.write(c.CPSR, mode)
             cpu.write(c.SP, regs[stack])
             cpu.write(c.LR, regs[link])
             cpu.write(c.SPSR, core.spsr[saved] & _LOW)
-        cpu.write(c.CPSR, x.FIQ_MODE)
+        cpu.write(c.CPSR, a.FIQ)
         for number in range(5):
-            cpu.write(c.R[8 + number], regs[_FIQ_R8 + number])
+            cpu.write(c.R[8 + number], regs[a.FIQ_R8 + number])
         cpu.write(c.CPSR, core.regs.pstate & _LOW)
         cpu.pc = core.regs.pc & _LOW
         cpu.write_system(x.DFSR, cpu.read_system(x.DFSR) or 0)  # the last one, which makes it see the new CPSR
@@ -94,21 +82,21 @@ class Transfer:
         regs = core.regs.regs
         status = cpu.read(c.CPSR)
         core.regs.pstate, core.regs.pc = status, cpu.pc
-        cpu.write(c.CPSR, x.SYSTEM)
+        cpu.write(c.CPSR, a.SYSTEM)
         for number in range(15):
             regs[number] = cpu.read(c.R[number])
-        for mode, (link, stack, saved) in _BANKS.items():
+        for mode, (link, stack, saved) in a.BANKS.items():
             cpu.write(c.CPSR, mode)
             regs[stack], regs[link] = cpu.read(c.SP), cpu.read(c.LR)
             core.spsr[saved] = cpu.read(c.SPSR)
-        cpu.write(c.CPSR, x.FIQ_MODE)
+        cpu.write(c.CPSR, a.FIQ)
         for number in range(5):
-            regs[_FIQ_R8 + number] = cpu.read(c.R[8 + number])
+            regs[a.FIQ_R8 + number] = cpu.read(c.R[8 + number])
         cpu.write(c.CPSR, status)
         for number in range(32):
             core.fp_regs.vregs[number // 2][number % 2] = cpu.read(c.D[number])
         control = cpu.read(c.FPSCR)
-        core.fp_regs.fpsr, core.fp_regs.fpcr = control & 0xF800009F, control & 0x07F79F00
+        core.fp_regs.fpsr, core.fp_regs.fpcr = control & a.FPSR_BITS, control & a.FPCR_BITS
         if "FPEXC32_EL2" in self._file.system:
             self._file.system["FPEXC32_EL2"] = cpu.read(c.FPEXC)
         for name, places in self._shared.items():

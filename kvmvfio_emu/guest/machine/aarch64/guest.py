@@ -16,6 +16,7 @@ from kvmvfio_emu.guest.machine.aarch64.system import SystemRegisters
 from kvmvfio_emu.guest.machine.aarch64.transfer import Transfer
 from kvmvfio_emu.guest.machine.engine import MachineGuest
 from kvmvfio_emu.kernel.errors import KernelError
+from kvmvfio_emu.kernel.kvm.arch.arm64_registers import Arm64Registers
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
@@ -30,10 +31,11 @@ class Guest(MachineGuest):
     _cpu: c.Cpu
 
     def __init__(self, vcpu: Vcpu) -> None:
-        assert vcpu.registers is not None
-        self._system = SystemRegisters(vcpu)
+        file = vcpu.registers
+        assert isinstance(file, Arm64Registers)
+        self._system = SystemRegisters(vcpu, file)
         cpu = c.Cpu(self._raised, self._system.read, self._system.write)
-        super().__init__(vcpu, cpu, Transfer(cpu, vcpu.registers))
+        super().__init__(vcpu, cpu, Transfer(cpu, file))
 
     def _check_file(self) -> None:
         if self._file.core.regs.pstate & x.AARCH32:

@@ -15,6 +15,7 @@ from kvmvfio_emu.guest.machine.syndrome import ZERO
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding, index_of
 
 if TYPE_CHECKING:
+    from kvmvfio_emu.kernel.kvm.arch.arm64_registers import Arm64Registers
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 
 _ISR_EL1: Encoding = (3, 0, 12, 1, 0)
@@ -26,12 +27,11 @@ _READ_NS = 16
 
 
 class SystemRegisters:
-    """Those of ``vcpu``."""
+    """Those of ``vcpu``, whose registers are ``file``."""
 
-    def __init__(self, vcpu: Vcpu) -> None:
-        assert vcpu.registers is not None
+    def __init__(self, vcpu: Vcpu, file: Arm64Registers) -> None:
         self._vcpu = vcpu
-        self._file = vcpu.registers
+        self._file = file
         self._names = {
             register.encoding: register.name
             for register in self._file.declared.all

@@ -14,7 +14,7 @@ from kvmvfio_emu.guest.machine.aarch64 import exceptions as x
 from kvmvfio_emu.kernel.kvm.sysregs import Encoding
 
 if TYPE_CHECKING:
-    from kvmvfio_emu.kernel.kvm.registers import RegisterFile
+    from kvmvfio_emu.kernel.kvm.arch.arm64_registers import Arm64Registers
 
 #: Kept in the file alone: debug registers trap nothing here, the engine has no RAS and no younger architecture, and the
 #: 32-bit ones belong to guests that there are not.
@@ -24,7 +24,7 @@ _KVMS = ("DBG", "MDCCINT", "MDSCR", "OSLSR", "MPIDR", "DACR32", "IFSR32", "FPEXC
 class Transfer:
     """Between ``file`` and ``cpu``."""
 
-    def __init__(self, cpu: c.Cpu, file: RegisterFile) -> None:
+    def __init__(self, cpu: c.Cpu, file: Arm64Registers) -> None:
         self._cpu = cpu
         self._file = file
         #: System registers that both have: name -> encoding.

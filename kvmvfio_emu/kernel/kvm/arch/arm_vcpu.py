@@ -1,4 +1,4 @@
-"""KVM_ARM_VCPU_INIT: a vCPU's target and features, and its reset (arch/arm64/kvm/arm.c, reset.c)."""
+"""KVM_ARM_VCPU_INIT: a vCPU's target and features, and its reset (arch/arm/kvm/arm.c, arch/arm64/kvm/reset.c)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 from kvmvfio_emu.kernel.kvm.arch.arm import ArmArch
-from kvmvfio_emu.kernel.kvm.registers import RegisterFile
+from kvmvfio_emu.kernel.kvm.arch.arm64_registers import Arm64Registers
+from kvmvfio_emu.kernel.kvm.arch.arm_registers import Arm32Registers
+from kvmvfio_emu.uapi import arm32
 
 if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
     from kvmvfio_emu.profiles import Profile
 
-_TARGET_CORTEX_A15 = 0
 _TARGET_GENERIC_V8 = 5
 _POWER_OFF = 1 << uapi.KVM_ARM_VCPU_POWER_OFF
 _32BIT = 1 << uapi.KVM_ARM_VCPU_EL1_32BIT
 _PSCI_0_2 = 1 << uapi.KVM_ARM_VCPU_PSCI_0_2
 _PMU = 1 << uapi.KVM_ARM_VCPU_PMU_V3
+#: A 32-bit host's number of the one feature that arm64 has at another.
+_PSCI_0_2_OF_ARM = 1 << arm32.KVM_ARM_VCPU_PSCI_0_2
 #: Features have the lowest seven bits: those above, and pointer authentication and SVE, which this CPU has not.
 _FEATURES = 7
 _WORD_BITS, _WORDS = 32, 7
@@ -27,7 +30,7 @@ _WORD_BITS, _WORDS = 32, 7
 
 def preferred_target(arch: str) -> int:
     """The vCPU target number of the emulated host: Cortex-A15 on 32-bit ARM, the generic v8 one on arm64."""
-    return _TARGET_CORTEX_A15 if arch == "arm" else _TARGET_GENERIC_V8
+    return arm32.KVM_ARM_TARGET_CORTEX_A15 if arch == "arm" else _TARGET_GENERIC_V8
 
 
 def _supported(profile: Profile) -> int:
@@ -46,7 +49,9 @@ def vcpu_init(vcpu: Vcpu, init: Any) -> None:
     if init.target != preferred_target(profile.arch):
         raise KernelError(errno.EINVAL, f"target {init.target} is not the host's CPU")
     features = sum(word << _WORD_BITS * index for index, word in enumerate(init.features))
-    if not profile.vcpu_features_fixed:
+    if profile.arch == "arm":
+        features = _of_arm(features)
+    elif not profile.vcpu_features_fixed:
         unknown = features & ~_supported(profile)
         if unknown:
             raise KernelError(errno.ENOENT, f"unknown vCPU features {unknown:#x}")
@@ -65,12 +70,23 @@ def vcpu_init(vcpu: Vcpu, init: Any) -> None:
         _build(vcpu, arch)
 
 
+def _of_arm(features: int) -> int:
+    """A 32-bit host's features as arm64 has them: EL1_32BIT is not asked for there."""
+    unknown = features & ~(_POWER_OFF | _PSCI_0_2_OF_ARM)
+    if unknown:
+        raise KernelError(errno.ENOENT, f"unknown vCPU features {unknown:#x}")
+    return features & _POWER_OFF | _32BIT | (_PSCI_0_2 if features & _PSCI_0_2_OF_ARM else 0)
+
+
 def _build(vcpu: Vcpu, arch: ArmArch) -> None:
     """The CPU that has these features; what executes code as the one before is of no use to it."""
     engine: object = vcpu.registers.live if vcpu.registers is not None else None
     if vcpu.program is engine:
         vcpu.program = None
-    vcpu.registers = RegisterFile(vcpu, arch, vcpu.features)
+    if vcpu.host.profile.arch == "arm":
+        vcpu.registers = Arm32Registers(vcpu, arch)
+    else:
+        vcpu.registers = Arm64Registers(vcpu, arch, vcpu.features)
 
 
 def _check_features(features: int, profile: Profile) -> None:
