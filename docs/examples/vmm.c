@@ -179,7 +179,10 @@ int main(int argc, char **argv)
         "resample_ack", "vmentry", "guest_iar", "guest_eoi", "hw_deactivate", "line_up" };
     enum { COUNTERS = sizeof counters / sizeof *counters };
     int is_32bit = argc > 1 && !strcmp(argv[1], "-32");
-    uint32_t features = 1u << KVM_ARM_VCPU_PSCI_0_2 | (is_32bit ? 1u << KVM_ARM_VCPU_EL1_32BIT : 0);
+    uint32_t features = 1u << KVM_ARM_VCPU_PSCI_0_2;
+#ifdef KVM_ARM_VCPU_EL1_32BIT /* a 32-bit host has no other guests */
+    features |= is_32bit ? 1u << KVM_ARM_VCPU_EL1_32BIT : 0;
+#endif
 
     argc -= is_32bit;
     argv += is_32bit;

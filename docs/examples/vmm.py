@@ -1,6 +1,6 @@
 """The VMM of vmm.c in Python and in process: loads the guest of baremetal/ and counts what its interrupts take.
 
-python docs/examples/vmm.py [-32] [unforwarded|forwarded] [INTERRUPTS] [VCPUS]
+python docs/examples/vmm.py [--profile PROFILE] [-32] [unforwarded|forwarded] [INTERRUPTS] [VCPUS]
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any
 
 from kvmvfio_emu import Kernel, uapi
 from kvmvfio_emu.cli.story import COUNTERS, DEVICE, Vmm
+from kvmvfio_emu.uapi import arm32
 
 IMAGES = Path(__file__).with_name("baremetal")
 RAM, SHARED, DOORBELL = 0x10000, 0x40, 0x0D000000
 POWER_OFF = 1 << uapi.KVM_ARM_VCPU_POWER_OFF
-#: By the width of the guest's CPU: its image, and the vCPU's features.
+#: By the host's architecture and the width of the guest's CPU: its image, and the vCPU's features.
 GUESTS = {
-    64: ("guest.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2),
-    32: ("guest32.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | 1 << uapi.KVM_ARM_VCPU_EL1_32BIT),
+    ("arm64", 64): ("guest.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2),
+    ("arm64", 32): ("guest32.bin", 1 << uapi.KVM_ARM_VCPU_PSCI_0_2 | 1 << uapi.KVM_ARM_VCPU_EL1_32BIT),
+    ("arm", 32): ("guest32.bin", 1 << arm32.KVM_ARM_VCPU_PSCI_0_2),
 }
 
 
@@ -29,7 +31,7 @@ class MachineVmm(Vmm):
 
     def __init__(self, kernel: Kernel, *, forward: bool, vcpus: int = 1, waits: bool = False, width: int = 64) -> None:
         self.ram = mmap.mmap(-1, RAM)
-        name, self.features = GUESTS[width]
+        name, self.features = GUESTS[kernel.host.profile.arch, width]
         image = (IMAGES / name).read_bytes()
         self.ram[: len(image)] = image
         self.ram[SHARED : SHARED + 16] = struct.pack("<QQ", vcpus, waits)
@@ -85,12 +87,13 @@ def main() -> None:
     """Run it and print the counters."""
     parser = argparse.ArgumentParser(description="What interrupts of a machine code guest take.")
     parser.add_argument("-32", action="store_const", const=32, default=64, dest="width", help="a 32-bit guest")
+    parser.add_argument("--profile", default="rfc-2014", help="the kernel; rfc-2014-arm is one of a 32-bit host")
     parser.add_argument("mode", nargs="?", choices=("unforwarded", "forwarded"), default="unforwarded")
     parser.add_argument("interrupts", nargs="?", type=int, default=1)
     parser.add_argument("vcpus", nargs="?", type=int, default=1)
     asked = parser.parse_args()
     forward, vcpus = asked.mode == "forwarded", asked.vcpus
-    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+    with Kernel(asked.profile, "calxeda-midway") as kernel:
         vmm = MachineVmm(kernel, forward=forward, vcpus=vcpus, waits=vcpus > 1, width=asked.width)
         for name, count in vmm.handle(asked.interrupts).items():
             print(f"{name:18}{count}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvmvfio_emu.conform.known import Known
 
 #: The machine that was asked, by the architecture of its kernel.
-_MACHINES = {"arm64": "oracle-virt", "x86_64": "x86-vm"}
+_MACHINES = {"arm64": "oracle-virt", "arm": "oracle-virt", "x86_64": "x86-vm"}
 #: Which profile stands for the running kernel, with `--host`.
 _HOST_PROFILES = {"x86_64": "linux-6.18-x86", "aarch64": "linux-6.12"}
 
@@ -42,7 +42,9 @@ def add(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--gic", choices=["v2", "v3"], default="v2", help="the host's interrupt controller (default v2)"
     )
-    parser.add_argument("--machine", help=f"board, by name or path (default {' or '.join(_MACHINES.values())})")
+    parser.add_argument(
+        "--machine", help=f"board, by name or path (default {' or '.join(sorted(set(_MACHINES.values())))})"
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--answers", type=Path, metavar="FILE", help="compare with these answers (.jsonl, .jsonl.xz)")
     source.add_argument("--host", action="store_true", help="compare with the answers of this machine's own /dev/kvm")
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     sections = [] if kernel is None else _sections(kernel, arguments.section)  # a wrong name is told at once
     entries = known.load(arguments.known or known.REVIEWED, profile, gic)
     with tempfile.TemporaryDirectory(prefix="kvmvfio-emu-probe-") as directory:
-        arm = kind.arch == "arm64"
+        arm = kind.is_arm
         program = probe.build(Path(directory), arm=arm, system_headers=arguments.host)
         if kernel is None:
             kernel = probe.ask_host(program)

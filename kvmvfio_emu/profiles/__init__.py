@@ -27,6 +27,7 @@ class Profile(KvmDifferences, VgicDifferences, VfioDifferences, PciDifferences):
 
     name: str
     summary: str
+    #: "arm64", "arm" (32-bit) or "x86_64".
     arch: str = "arm64"
     #: The board that goes with it where nobody chooses one; "" for the default one.
     machine: str = ""
@@ -36,6 +37,11 @@ class Profile(KvmDifferences, VgicDifferences, VfioDifferences, PciDifferences):
     def capability(self, name: str) -> int:
         """The answer to KVM_CHECK_EXTENSION for ``name`` (a KVM_CAP_* constant's name)."""
         return self.capabilities.get(name, 0)
+
+    @property
+    def is_arm(self) -> bool:
+        """Whether the host is an Arm machine, of either width."""
+        return self.arch in ("arm", "arm64")
 
     def offers(self, condition: str) -> bool:
         """Whether this kernel has what is declared for kernels that meet ``condition``; see `condition.holds`."""
@@ -65,8 +71,8 @@ def _read(name: str) -> dict[str, Any]:
         own = tomllib.load(file)
     base = own.pop("base", None)
     data = _read(base) if base else {}
-    # Another architecture has its own capabilities; all else is common to both.
-    inherited = data.get("capabilities", {}) if own.get("arch", data.get("arch")) == data.get("arch") else {}
+    # Another architecture than Arm has its own capabilities; all else is common to both.
+    inherited = {} if own.get("arch") == "x86_64" else data.get("capabilities", {})
     capabilities = {**inherited, **own.get("capabilities", {})}
     data = {**data, **own, "name": name, "capabilities": capabilities}
     unknown = set(data) - {f.name for f in fields(Profile)}

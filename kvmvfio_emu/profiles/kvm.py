@@ -38,6 +38,11 @@ class KvmDifferences:
         "KVM_IRQ_LINE names a vCPU by the number it was created with (else by the order of creation).",
         since="6.7",
     )
+    psci: str = differs(
+        "0.2",
+        "The newest version of PSCI that a vCPU with the feature PSCI_0_2 has.",
+        since="1.0 in 4.17, 1.1 in 5.18",
+    )
     smc_served: bool = differs(
         False,
         "A guest's SMC is a call of firmware as HVC is (else it answers -1).",

@@ -45,7 +45,7 @@ class World:
     def __init__(self, profile: str | Profile = profiles.DEFAULT, safeguards: Safeguards | None = None) -> None:
         self.safeguards = safeguards or Safeguards()
         self.kernel = Kernel(profile, BOARD)
-        if self.kernel.host.profile.arch != "arm64":
+        if not self.kernel.host.profile.is_arm:
             raise KvmVfioEmuError(f"profile {self.kernel.host.profile.name} is no kernel for Arm: it knows no GIC")
         self.host = self.kernel.host
         self.gic = self.host.machine.gic

@@ -1,8 +1,5 @@
 """What include/ has otherwise for a 32-bit ARM host, by `python -m kvmvfio_emu.uapi.generate`; do not edit."""
 
-KVM_GET_REGS = 0x8098AE81
-KVM_SET_REGS = 0x4098AE82
-KVM_SET_GUEST_DEBUG = 0x400CAE9B
 KVM_ARM_TARGET_CORTEX_A15 = 0
 KVM_ARM_TARGET_CORTEX_A7 = 1
 KVM_ARM_NUM_TARGETS = 2

@@ -174,15 +174,24 @@ def constants_module(include: Path, preprocessor: Preprocessor, ffi: cffi.FFI) -
 
 
 def arm32_module(include: Path, common: dict[str, int]) -> str:
-    """The text of a module with the numbers that 32-bit ARM has otherwise than ``common``, or alone."""
+    """The text of a module with the numbers that 32-bit ARM has otherwise than ``common``, or alone.
+
+    But none that has a struct's size in it: cffi gives structs without members one, and 32-bit kernels refuse the three
+    ioctls that this concerns.
+    """
     preprocessor = Preprocessor(include, "KVMVFIO_EMU_ARM32")
     ffi = _parse(preprocessor)
-    found = [constant for header in HEADERS for constant in constants(header, include, preprocessor, ffi)]
+    found = [
+        constant
+        for header in HEADERS
+        for constant in constants(header, include, preprocessor, ffi)
+        if common.get(constant.name) != constant.value and "sizeof" not in preprocessor.expand(constant.name)
+    ]
     registers: list[tuple[str, Any]] = ffi.typeof("struct kvm_regs").fields
     lines = [
         f'"""What include/ has otherwise for a 32-bit ARM host, by `{COMMAND}`; do not edit."""',
         "",
-        *(str(constant) for constant in found if common.get(constant.name) != constant.value),
+        *map(str, found),
         "",
         "#: ``struct kvm_regs``: its members, by their first word.",
         "KVM_REGS = {",

@@ -91,6 +91,38 @@ IDENTITY = (
     0xE5890000,
 )
 
+#: MIDR, CTR, ID_PFR0, ID_MMFR3, ID_ISAR4, CLIDR, the second level's CCSIDR; ACTLR and L2CTLR, each once more after a
+#: write.
+IDENTIFICATION = (
+    0xEE100F10,
+    0xE5890000,
+    0xEE100F30,
+    0xE5890000,
+    0xEE100F11,
+    0xE5890000,
+    0xEE100FF1,
+    0xE5890000,
+    0xEE100F92,
+    0xE5890000,
+    0xEE300F30,
+    0xE5890000,
+    0xE3A01002,
+    0xEE401F10,
+    0xF57FF06F,
+    0xEE300F10,
+    0xE5890000,
+    0xEE110F30,
+    0xE5890000,
+    0xEE019F30,
+    0xEE110F30,
+    0xE5890000,
+    0xEE390F50,
+    0xE5890000,
+    0xEE299F50,
+    0xEE390F50,
+    0xE5890000,
+)
+
 #: PSCI with the function in r0 and arguments in r1 to r3; the result goes to the mailbox.
 PSCI = (
     0xE1400070,

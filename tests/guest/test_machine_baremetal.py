@@ -39,31 +39,32 @@ def example() -> Any:
 
 
 @contextmanager
-def midway() -> Iterator[Kernel]:
-    with Kernel("rfc-2014", "calxeda-midway") as kernel:
+def midway(profile: str = "rfc-2014") -> Iterator[Kernel]:
+    with Kernel(profile, "calxeda-midway") as kernel:
         yield kernel
         for fd in descriptors_of(kernel):
             kernel.close(fd)
 
 
-@pytest.fixture(params=[64, 32])
-def width(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
+#: Whose guest it is: arm64's two kinds, and a 32-bit host's.
+GUESTS = pytest.mark.parametrize(("profile", "width"), [("rfc-2014", 64), ("rfc-2014", 32), ("rfc-2014-arm", 32)])
 
 
+@GUESTS
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
-def test_as_the_demo(example: Any, forward: bool, width: int) -> None:
+def test_as_the_demo(example: Any, forward: bool, profile: str, width: int) -> None:
     with midway() as kernel:
         scripted = story.tell(kernel, forward=forward, interrupts=1).one()
-    with midway() as kernel:
+    with midway(profile) as kernel:
         counted = example.MachineVmm(kernel, forward=forward, width=width).handle(1)
     assert {name: counted[name] for name in scripted} == scripted
 
 
+@GUESTS
 @pytest.mark.parametrize("forward", [False, True], ids=["unforwarded", "forwarded"])
-def test_each_assertion_is_one_interrupt(example: Any, forward: bool, width: int) -> None:
+def test_each_assertion_is_one_interrupt(example: Any, forward: bool, profile: str, width: int) -> None:
     """Two vCPUs: one starts the other, which takes the interrupts."""
-    with midway() as kernel:
+    with midway(profile) as kernel:
         vmm = example.MachineVmm(kernel, forward=forward, vcpus=2, waits=True, width=width)
         counted = vmm.handle(MANY)
         assert vmm.shared == (MANY, 0)

@@ -26,18 +26,21 @@ def width(request: pytest.FixtureRequest) -> int:
 
 @pytest.mark.parametrize("vcpus", [1, 2])
 @pytest.mark.parametrize("mode", ["unforwarded", "forwarded"])
+@pytest.mark.parametrize(("profile", "width"), [("rfc-2014", 64), ("rfc-2014", 32), ("rfc-2014-arm", 32)])
 def test_bare_metal_guest(
     build: Callable[..., str],
     supervised: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
+    profile: str,
     width: int,
     mode: str,
     vcpus: int,
 ) -> None:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
     socket = os.fspath(tmp_path / "emu.sock")
-    vmm = [build("vmm"), *GUESTS[width], mode, str(MANY), str(vcpus)]
-    done = supervised("--profile", "rfc-2014", "--control", socket, "--", *vmm)
+    flags = ("-DKVMVFIO_EMU_ARM32",) if profile == "rfc-2014-arm" else ()
+    vmm = [build("vmm", *flags), *GUESTS[width], mode, str(MANY), str(vcpus)]
+    done = supervised("--profile", profile, "--control", socket, "--", *vmm)
     assert done.returncode == 0, done.stderr
     counted = dict(line.split() for line in done.stdout.splitlines())
     assert counted["line_up"] == counted["handled"] == counted["guest_eoi"] == str(MANY)

@@ -54,7 +54,7 @@ def test_all_orders_hold_and_the_far_states_are_reached() -> None:
     assert clauses >= set(wrong.CALLS) - {WITHOUT}, "clauses that no call met"
 
 
-@pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.load(name).arch == "arm64"])
+@pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.load(name).is_arm])
 def test_all_orders_hold_on_other_kernels(name: str) -> None:
     class Other(Life):
         profile = name

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.uapi import arm32
 from kvmvfio_emu.uapi.headers import HEADERS
 
 WARNINGS = ("-Wall", "-Wextra", "-pedantic", "-Werror")
@@ -86,6 +87,19 @@ def test_numbers_are_those_of_the_compiler(tmp_path: Path) -> None:
     for name, value, size in map(str.split, run(c_program(lines), "c", tmp_path).splitlines()):
         mask = (1 << 8 * int(size)) - 1
         assert int(value, 16) & mask == getattr(uapi, name) & mask, name
+
+
+def test_numbers_of_a_32_bit_host_are_those_of_the_compiler(tmp_path: Path) -> None:
+    names = [name for name in vars(arm32) if name.startswith("KVM_") and not name.startswith("KVM_REGS")]
+    lines = [f'printf("{name} %llx\\n", (unsigned long long)({name}));' for name in names]
+    printed = run(c_program(lines), "c", tmp_path, "-DKVMVFIO_EMU_ARM32").splitlines()
+    assert {name: int(value, 16) for name, value in map(str.split, printed)} == {
+        name: getattr(arm32, name) for name in names
+    }
+    members = [f'printf("%zu ", KVM_REG_ARM_CORE_REG({name}));' for name in arm32.KVM_REGS]
+    members.append('printf("%zu", sizeof(struct kvm_regs) / 4);')
+    words = run(c_program(members), "c", tmp_path, "-DKVMVFIO_EMU_ARM32").split()
+    assert words == [str(word) for word in (*arm32.KVM_REGS.values(), arm32.KVM_REGS_WORDS)]
 
 
 def test_arm32_flavour_is_the_2012_layout(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from kvmvfio_emu import uapi
 from kvmvfio_emu.kernel.errors import KernelError
 
-_PSCI_0_1, _PSCI_0_2, _PSCI_1_0, _PSCI_1_1 = 0x1, 0x2, 0x10000, 0x10001
+_PSCI_0_1 = 0x1
+#: What a vCPU with PSCI 0.2 can have, from the oldest to the newest, by the profile's ``psci``.
+_PSCI = {"0.2": 0x2, "1.0": 0x10000, "1.1": 0x10001}
 _WORKAROUNDS = (
     uapi.KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1,
     uapi.KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2,
@@ -27,9 +29,11 @@ _ARCHITECTURE_CALLS = ((0x80000000, 0x8000FFFF), (0xC0000000, 0xC000FFFF))
 
 
 class Firmware:
-    """One virtual machine's."""
+    """One virtual machine's. ``psci``: the newest version of it that the kernel has."""
 
-    def __init__(self) -> None:
+    def __init__(self, psci: str) -> None:
+        newest = _PSCI[psci]
+        self._versions = [version for version in _PSCI.values() if version <= newest]
         self._psci: int | None = None
         self._services = dict(_SERVICES)
         #: Ranges of function numbers, first and last, with what becomes of calls in them.
@@ -38,7 +42,7 @@ class Firmware:
     def get(self, register: int, *, psci_0_2: bool) -> int:
         """The value of one of `REGISTERS`, to a vCPU with or without PSCI 0.2. ENOENT another."""
         if register == uapi.KVM_REG_ARM_PSCI_VERSION:
-            return (self._psci or _PSCI_1_1) if psci_0_2 else _PSCI_0_1
+            return (self._psci or self._versions[-1]) if psci_0_2 else _PSCI_0_1
         if register in _WORKAROUNDS:
             return 0  # the host's CPU is vulnerable, and its firmware has no mitigation
         if register not in self._services:
@@ -48,7 +52,7 @@ class Firmware:
     def set(self, register: int, value: int, *, psci_0_2: bool, has_run: bool) -> None:
         """ENOENT; EINVAL a version or feature that there is not; EBUSY services after the first KVM_RUN."""
         if register == uapi.KVM_REG_ARM_PSCI_VERSION:
-            if value not in ((_PSCI_0_2, _PSCI_1_0, _PSCI_1_1) if psci_0_2 else (_PSCI_0_1,)):
+            if value not in (self._versions if psci_0_2 else (_PSCI_0_1,)):
                 raise KernelError(errno.EINVAL, f"PSCI version {value:#x} on a vCPU with PSCI 0.2 = {psci_0_2}")
             self._psci = value
         elif register in _WORKAROUNDS:

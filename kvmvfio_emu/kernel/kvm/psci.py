@@ -16,6 +16,7 @@ _64BIT, _MASK = 1 << 30, (1 << 64) - 1
 _SMCCC_VERSION, _SMCCC_FEATURES, _SMCCC_1_1 = 0x80000000, 0x80000001, 0x10001
 _AFFINITY = 0xFF00FFFFFF
 _ON, _OFF = 0, 1
+_THUMB = 1 << 5  #: of CPSR
 _TOS_NOT_PRESENT = 2
 
 _SERVED = {
@@ -108,8 +109,11 @@ def _cpu_on(source: Vcpu, affinity: int, entry: int, context: int, *, version: i
     if not target.powered_off:
         return uapi.PSCI_RET_ALREADY_ON if version > 1 else uapi.PSCI_RET_INVALID_PARAMS
     target.registers.reset()
-    target.registers.core.regs.pc = entry
-    target.registers.core.regs.regs[0] = context
+    regs = target.registers.core.regs
+    if target.registers.is_32bit and entry & 1:
+        entry -= 1
+        regs.pstate |= _THUMB
+    regs.pc, regs.regs[0] = entry, context
     target.mp_state = uapi.KVM_MP_STATE_RUNNABLE
     target.kick()
     return uapi.PSCI_RET_SUCCESS

@@ -128,7 +128,7 @@ class Script:
     def _attributes(self, call: Call) -> Sequence[AttrGroup]:
         kind, place = call["on"]
         if kind == "vcpu":
-            return VcpuAttributes.groups if self._setting.profile.arch == "arm64" else ()
+            return VcpuAttributes.groups if self._setting.profile.is_arm else ()
         if kind == "vm":
             return VmFile.attributes
         types = self._setting.types

@@ -1,4 +1,4 @@
-"""System registers of coprocessor 15 that the model knows better: timers, the GICv3's CPU interface, MPIDR, ISR.
+"""System registers of coprocessor 15 that the model knows better: timers, the GICv3's CPU interface, MPIDR and more.
 
 The engine has no hooks for them; `private` makes it take them for undefined, so they come with the run ended.
 """
@@ -31,8 +31,10 @@ _TIMERS = {
     c.Coprocessor(0, 14, 3, 1): (3, 1, 0x100),
     c.Coprocessor(3, 0, 14, 0, wide=True): (3, 2, 0x100),
 }
+#: Read-only ones that KVM answers for, by their names in the file; a write is ignored.
+_KEPT = {c.Coprocessor(0, 1, 0, 1): "ACTLR_EL1", c.Coprocessor(1, 9, 0, 2): "L2CTLR"}
 #: What the engine has to leave to us.
-OURS = frozenset((_MPIDR, _ISR, *_TIMERS))
+OURS = frozenset((_MPIDR, _ISR, *_TIMERS, *_KEPT))
 #: The GICv3's registers that generate interrupts: opc1 of MCRR -> op2 of the AArch64 name.
 _SGI = {0: 5, 1: 6, 2: 7}
 #: What reading a counter takes, so that a guest that waits for it gets there.
@@ -81,6 +83,9 @@ class SystemRegisters:
             vcpu = self._vcpu
             asserted = ((s.IRQ, vcpu.irq_asserted), (s.FIQ, vcpu.fiq_asserted), (s.SERROR, vcpu.serror_pending))
             return sum(bit for bit, high in asserted if high)
+        if register in _KEPT:  # a kernel that has it not makes it undefined
+            kept = self._file.system.get(_KEPT[register])
+            return None if kept is None else kept & _LOW
         index = _interface(register)
         return bus.read_system(index) if index is not None and bus.has_system(index, read=True) else None
 
@@ -93,6 +98,8 @@ class SystemRegisters:
             self._file.timers.write_system(crm, op2, value, 0)
             self._vcpu.timer_lines.update()
             return True
+        if register in _KEPT:
+            return not user and _KEPT[register] in self._file.system
         index = None if user else _interface(register)
         if index is None or not bus.has_system(index, read=False):
             return False

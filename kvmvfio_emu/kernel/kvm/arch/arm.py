@@ -35,7 +35,7 @@ class ArmArch(Arch):
 
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm)
-        self.firmware = Firmware()
+        self.firmware = Firmware(vm.host.profile.psci)
         #: KVM_ARM_VCPU_INIT's features, once a vCPU has them; where the profile keeps them by virtual machine.
         self.vcpu_features: int | None = None
         self.is_32bit: bool | None = None
