@@ -123,6 +123,15 @@ IDENTIFICATION = (
     0xE5890000,
 )
 
+#: In the mode that is added to the first word: SP from r1, LR from r2, SPSR from r3; then a store of r0.
+BANK = (
+    0xF1020000,
+    0xE1A0D001,
+    0xE1A0E002,
+    0xE16FF003,
+    0xE5890000,
+)
+
 #: PSCI with the function in r0 and arguments in r1 to r3; the result goes to the mailbox.
 PSCI = (
     0xE1400070,

@@ -184,6 +184,21 @@ def test_registers_come_back(machine: Machine) -> None:
     assert {number: machine.get(number) for number in names} == names
 
 
+@pytest.mark.parametrize(
+    ("mode", "stack", "link", "saved"),
+    [(0x13, 19, 18, 0), (0x17, 21, 20, 1), (0x1B, 23, 22, 2), (0x12, 17, 16, 3), (0x11, 29, 30, 4)],
+    ids=["svc", "abt", "und", "irq", "fiq"],
+)
+def test_banks_lie_where_the_architecture_says(machine: Machine, mode: int, stack: int, link: int, saved: int) -> None:
+    machine.code((guest.BANK[0] | mode, *guest.BANK[1:]))
+    machine.x(x1=0x1111, x2=0x2222, x3=0x1D0)
+    if mode == 0x11:  # it has an r9 of its own, the second of the five at X24
+        machine.x(x25=MAILBOX)
+    machine.written()
+    found = [machine.get(core("regs", "regs", number)) for number in (stack, link)]
+    assert [*found, machine.get(core("spsr", saved))] == [0x1111, 0x2222, 0x1D0]
+
+
 def test_floating_point(machine: Machine) -> None:
     machine.code(guest.FLOATS)
     machine.put(system(3, 0, 1, 0, 2), 0xF << 20)

@@ -105,6 +105,19 @@ def test_banked_registers_go_both_ways(machine: Host32) -> None:
     assert machine.get(CORE | 13) == 0  # the user's SP
 
 
+@pytest.mark.parametrize(("mode", "bank"), [(0x13, "svc"), (0x17, "abt"), (0x1B, "und"), (0x12, "irq"), (0x11, "fiq")])
+def test_banks_are_their_modes(machine: Host32, mode: int, bank: str) -> None:
+    machine.code(guest.BANK[0] | mode, *guest.BANK[1:])
+    for number, value in enumerate((0x1111, 0x2222, 0x1D0), 1):
+        machine.put(CORE | number, value)
+    words = CORE | arm32.KVM_REGS[f"{bank}_regs"]
+    if bank == "fiq":
+        machine.put(words + 1, MAILBOX)  # r9
+        words += 5  # after r8 to r12
+    machine.written()
+    assert [machine.get(words + place) for place in range(3)] == [0x1111, 0x2222, 0x1D0]
+
+
 def test_all_registers_survive_a_run(machine: Host32) -> None:
     machine.code(0xE5890000)  # str r0, [r9]
     numbers = [CORE | word for word in range(arm32.KVM_REGS_WORDS) if word not in (9, 15, 16)]
