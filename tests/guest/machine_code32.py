@@ -61,7 +61,7 @@ HANDLER = (
     0xEAFFFFFD,
 )
 
-#: Sets the virtual timer r2 ticks ahead and reads it; IRQs are unmasked; the handler at the IRQ vector is HANDLER.
+#: Sets the virtual timer r2 ticks ahead and reads it; then waits for an IRQ, whose handler is HANDLER.
 TIMER = (
     0xEE1E0F10,
     0xE5890000,
@@ -78,9 +78,7 @@ TIMER = (
     0xE5890000,
     0xF1080080,
     0xE320F003,
-    0xEE1E0F33,
-    0xE5890000,
-    0xEAFFFFFB,
+    0xEAFFFFFD,
 )
 
 #: MPIDR and ISR to the mailbox.

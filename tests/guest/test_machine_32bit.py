@@ -14,7 +14,7 @@ from kvmvfio_emu import uapi
 VECTORS, STACK = RAM + 0x4000, RAM + 0x8000
 NOWHERE = 0x0A10_0000
 SUPERVISOR, USER = 0x1D3, 0x1D0
-THUMB, IRQ_MASK = 1 << 5, 1 << 7
+THUMB, IRQ_MASK, BIG_ENDIAN = 1 << 5, 1 << 7, 1 << 9
 UNDEFINED, CALL, PREFETCH, DATA, IRQ = 0x04, 0x08, 0x0C, 0x10, 0x18
 
 
@@ -132,15 +132,20 @@ def test_no_syndrome_and_straddling(machine: Machine) -> None:
 
 def test_virtual_timer(machine: Machine) -> None:
     machine.code(guest.TIMER)
-    machine.x(x2=0x10000)
+    ticks = 1 << 24
+    machine.x(x2=ticks)
     enable(machine, 27)
     before = machine.kernel.host.clock.now
     assert machine.written()[2] == 62_500_000
     ahead, high, control = (machine.written()[2] for _ in range(3))
-    assert (0x10000 <= ahead < 0x10010, high, control) == (True, 0, 1)
+    assert (ticks <= ahead < ticks + (1 << 20), high, control) == (True, 0, 1)  # time slices may have ended meanwhile
     link, spsr, cpsr, *_ = caught(machine, IRQ)
-    assert (link, spsr & 0x3FF, cpsr & 0x3FF) == (RAM + 4 * 15 + 4, SUPERVISOR & ~IRQ_MASK, 0x1D2)  # woken from WFI
-    assert machine.kernel.host.clock.now - before >= 0x10000 * 16
+    assert link - 4 in (
+        RAM + 4 * 14,
+        RAM + 4 * 15,
+    )  # at WFI, if the end of a time slice was the end of one, else after it
+    assert (spsr & 0x3FF, cpsr & 0x3FF) == (SUPERVISOR & ~IRQ_MASK, 0x1D2)
+    assert machine.kernel.host.clock.now - before >= ticks * 16
 
 
 def test_mpidr_and_isr(machine: Machine) -> None:
@@ -157,6 +162,31 @@ def test_psci_starts_the_other(machine: Machine) -> None:
     assert machine.get(PC, vcpu=1) == RAM + 0x200
     assert machine.get(core("regs", "regs", 0), vcpu=1) == 0xCAFE
     assert machine.get(PSTATE, vcpu=1) == SUPERVISOR
+
+
+def test_psci_starts_the_other_in_t32_and_as_its_caller_accesses_data(machine: Machine) -> None:
+    machine.code(guest.PSCI)
+    machine.x(x0=uapi.PSCI_0_2_FN_CPU_ON, x1=1, x2=RAM + 0x201)
+    machine.put(PSTATE, SUPERVISOR | BIG_ENDIAN)
+    assert machine.written() == (MAILBOX, 4, 0)
+    assert machine.get(core("regs", "regs", 0)) == 0
+    assert machine.get(PC, vcpu=1) == RAM + 0x200
+    assert machine.get(PSTATE, vcpu=1) == SUPERVISOR | BIG_ENDIAN | THUMB
+
+
+def test_psci_has_no_64bit_functions_here(machine: Machine) -> None:
+    machine.code((*guest.PSCI[:2], 0xE1A00004, *guest.PSCI))  # mov r0, r4
+    machine.x(x0=uapi.PSCI_0_2_FN64_CPU_ON, x1=uapi.PSCI_0_2_FN64_CPU_ON, x4=uapi.PSCI_1_0_FN_PSCI_FEATURES)
+    assert [machine.written()[2] for _ in range(2)] == [uapi.PSCI_RET_NOT_SUPPORTED & (1 << 32) - 1] * 2
+
+
+def test_a_pc_between_instructions(machine: Machine) -> None:
+    """Its lowest bits are no part of where an A32 instruction is, and do not choose T32."""
+    machine.code((0xE5890000,))  # str r0, [r9]
+    machine.put(PC, RAM + 3)
+    machine.x(x0=0xCAFE)
+    assert machine.written() == (MAILBOX, 4, 0xCAFE)
+    assert machine.get(PSTATE) == SUPERVISOR
 
 
 def test_system_off(machine: Machine) -> None:

@@ -9,7 +9,7 @@ import time
 
 import machine_code as guest
 import pytest
-from machine_rig import MAILBOX, PC, RAM, Machine, core
+from machine_rig import MAILBOX, PC, RAM, Machine, core, system
 
 from kvmvfio_emu import uapi
 
@@ -116,6 +116,15 @@ def test_psci_answers(machine: Machine, function: int, argument: int, answer: in
     machine.code(guest.PSCI)
     machine.x(x0=function, x1=argument, x9=MAILBOX)
     assert machine.written() == (MAILBOX, 8, answer & (1 << 64) - 1)
+
+
+def test_the_other_accesses_data_as_its_caller(pair: Machine) -> None:
+    sctlr = system(3, 0, 1, 0, 0)
+    pair.code(guest.PSCI)
+    pair.put(sctlr, pair.get(sctlr) | 1 << 25)  # big-endian
+    pair.x(x0=uapi.PSCI_0_2_FN64_CPU_ON, x1=1, x2=RAM + 0x800, x9=MAILBOX)
+    assert pair.written() == (MAILBOX, 8, 0)
+    assert pair.get(sctlr, vcpu=1) & 1 << 25
 
 
 def test_a_vcpu_starts_another(pair: Machine) -> None:

@@ -289,3 +289,4 @@ class MachineGuest:
     def answer(self, value: int) -> None:
         """The result of a call: register 0."""
         self._cpu.write(self._register(0), value)
+        self._fresh = False

@@ -16,7 +16,6 @@ _64BIT, _MASK = 1 << 30, (1 << 64) - 1
 _SMCCC_VERSION, _SMCCC_FEATURES, _SMCCC_1_1 = 0x80000000, 0x80000001, 0x10001
 _AFFINITY = 0xFF00FFFFFF
 _ON, _OFF = 0, 1
-_THUMB = 1 << 5  #: of CPSR
 _TOS_NOT_PRESENT = 2
 
 _SERVED = {
@@ -65,6 +64,8 @@ def call(vcpu: Vcpu, caller: Caller, *, smc: bool, number: int) -> Exit:
     version = firmware.get(uapi.KVM_REG_ARM_PSCI_VERSION, psci_0_2=psci_0_2)
     if not psci_0_2:
         function = _OLD.get(function, 0)
+    elif not _allowed(vcpu, function):
+        function = 0
     value, leave = _serve(vcpu, caller, function, version)
     if value is not None:
         caller.answer(value & _MASK)
@@ -95,10 +96,15 @@ def _serve(vcpu: Vcpu, caller: Caller, function: int, version: int) -> tuple[int
         case uapi.PSCI_1_0_FN_PSCI_FEATURES if version >= _PSCI_1_0:
             asked = caller.argument(1) & 0xFFFFFFFF
             known = asked in _SERVED or asked in (_SMCCC_VERSION, uapi.PSCI_1_0_FN_PSCI_FEATURES)
-            value = 0 if known else uapi.PSCI_RET_NOT_SUPPORTED
+            value = 0 if known and _allowed(vcpu, asked) else uapi.PSCI_RET_NOT_SUPPORTED
         case x if x == _SMCCC_VERSION and version >= _PSCI_1_0:
             value = _SMCCC_1_1
     return value, Call()
+
+
+def _allowed(vcpu: Vcpu, function: int) -> bool:
+    """A 32-bit caller has no 64-bit functions; models kvm_psci_check_allowed_function."""
+    return not function & _64BIT or vcpu.registers is None or not vcpu.registers.is_32bit
 
 
 def _cpu_on(source: Vcpu, affinity: int, entry: int, context: int, *, version: int) -> int:
@@ -108,12 +114,8 @@ def _cpu_on(source: Vcpu, affinity: int, entry: int, context: int, *, version: i
         return uapi.PSCI_RET_INVALID_PARAMS
     if not target.powered_off:
         return uapi.PSCI_RET_ALREADY_ON if version > 1 else uapi.PSCI_RET_INVALID_PARAMS
-    target.registers.reset()
-    regs = target.registers.core.regs
-    if target.registers.is_32bit and entry & 1:
-        entry -= 1
-        regs.pstate |= _THUMB
-    regs.pc, regs.regs[0] = entry, context
+    big_endian = source.registers is not None and source.registers.big_endian
+    target.registers.start(entry, context, big_endian=big_endian)
     target.mp_state = uapi.KVM_MP_STATE_RUNNABLE
     target.kick()
     return uapi.PSCI_RET_SUCCESS

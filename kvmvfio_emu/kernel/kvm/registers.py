@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: PSTATE: EL1h with all interrupts masked.
 _RESET_64 = 0x3C5
+_THUMB, _BIG_ENDIAN_32 = 1 << 5, 1 << 9  #: of CPSR
+_BIG_ENDIAN_64 = 1 << 25  #: SCTLR_EL1.EE
 
 
 class LiveRegisters(Protocol):
@@ -61,6 +63,27 @@ class RegisterFile:
 
     def _reset_system(self) -> dict[str, int]:
         raise NotImplementedError
+
+    def start(self, entry: int, context: int, *, big_endian: bool) -> None:
+        """Reset, and begin at ``entry`` with ``context`` in register 0; models the end of kvm_reset_vcpu."""
+        self.reset()
+        regs = self.core.regs
+        if self.is_32bit and entry & 1:
+            entry -= 1
+            regs.pstate |= _THUMB
+        if big_endian and self.is_32bit:
+            regs.pstate |= _BIG_ENDIAN_32
+        elif big_endian:
+            self.system["SCTLR_EL1"] |= _BIG_ENDIAN_64
+        regs.pc, regs.regs[0] = entry, context
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the guest's kernel accesses data so."""
+        self._fetch()
+        if self.is_32bit:
+            return bool(self.core.regs.pstate & _BIG_ENDIAN_32)
+        return bool(self.system["SCTLR_EL1"] & _BIG_ENDIAN_64)
 
     # -- userspace ------------------------------------------------------------------------------------------------
 

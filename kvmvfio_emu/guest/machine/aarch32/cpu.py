@@ -55,8 +55,9 @@ class Cpu(b.Cpu):
 
     def run(self, count: int = 0) -> int:
         """As `binding.Cpu.run`."""
-        # The engine takes the instruction set from bit 0.
-        failed = self._start(self.pc | bool(self.read(CPSR) & THUMB), _NOWHERE, count)
+        # The engine takes the instruction set from bit 0; no A32 instruction begins between.
+        begin = self.pc | 1 if self.read(CPSR) & THUMB else self.pc & ~3
+        failed = self._start(begin, _NOWHERE, count)
         if failed == b.INVALID_INSTRUCTION:  # it stands at the instruction
             self._on_exception(b.UNDEFINED)
             return 0
