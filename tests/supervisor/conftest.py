@@ -59,7 +59,8 @@ def supervised() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str, prefix: Sequence[str] = (), **kwargs: object) -> subprocess.CompletedProcess[str]:
         command = [*prefix, *COMMAND, "--report", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, **kwargs)  # type: ignore[call-overload]
+        kwargs = {"timeout": SECONDS, **kwargs}
+        done = subprocess.run(command, capture_output=True, text=True, **kwargs)  # type: ignore[call-overload]
         assert "Traceback" not in done.stderr, done.stderr
         assert "0 open files" in done.stderr, done.stderr
         return done

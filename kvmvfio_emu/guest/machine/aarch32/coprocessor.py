@@ -62,23 +62,23 @@ def _path() -> _Path:
     cpu = c.Cpu(lambda _: None)
     cpu.read(c.CPSR)
     start = int(b.ffi.cast("uintptr_t", cpu.handle))
-    path = next((path for path in _candidates(start) if _is_it(start, path)), None)
+    path = next((path for path, table in _candidates(start) if _is_it(table)), None)
     cpu.close()
     if path is None or not _works(path):
         raise b.EngineError("this version of unicorn keeps system registers elsewhere")
     return path
 
 
-def _candidates(start: int) -> Iterator[_Path]:
+def _candidates(start: int) -> Iterator[tuple[_Path, int]]:
+    """Paths, and what each leads to."""
     seen = set()
     for at, pointer in _pointers(start, _HANDLE_SIZE):
         if pointer not in seen:
             seen.add(pointer)
-            yield from (_Path(at, inside) for inside, _ in _pointers(pointer, _CPU_SIZE))
+            yield from ((_Path(at, inside), found) for inside, found in _pointers(pointer, _CPU_SIZE))
 
 
-def _is_it(start: int, path: _Path) -> bool:
-    table = _pointer(_pointer(start + path.cpu) + path.table)
+def _is_it(table: int) -> bool:
     return any(
         found == _KNOWN and _pointer(place + _ACCESS) & _EVERYBODY == _EVERYBODY for found, place in _registers(table)
     )
