@@ -275,3 +275,10 @@ def test_interrupt(machine: Machine) -> None:
     link, spsr, cpsr, *_, stack = caught(machine, IRQ)
     assert (RAM <= link - 4 <= RAM + 4, spsr & 0x3FF, cpsr & 0x3FF) == (True, SUPERVISOR & ~IRQ_MASK, 0x1D2)
     assert stack == STACK
+
+
+def test_pc_as_an_index(machine: Machine) -> None:
+    """What that does is not predictable, but it is no end of the emulator: with an access at the begin of a page."""
+    machine.code((0xE791000F,))  # ldr r0, [r1, pc]
+    machine.x(x1=NOWHERE - (RAM + 8) & 0xFFFFFFFF)
+    assert machine.read(0) == (NOWHERE, 4)

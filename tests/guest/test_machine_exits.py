@@ -9,7 +9,7 @@ import time
 
 import machine_code as guest
 import pytest
-from machine_rig import MAILBOX, PC, RAM, Machine, core, system
+from machine_rig import MAILBOX, PC, PSTATE, RAM, Machine, core, system
 
 from kvmvfio_emu import uapi
 
@@ -140,3 +140,17 @@ def test_a_vcpu_starts_another(pair: Machine) -> None:
     pair.client.ioctl(pair.vcpus[1], uapi.KVM_GET_MP_STATE, state)
     assert int.from_bytes(state, "little") == uapi.KVM_MP_STATE_STOPPED
     other.interrupt()
+
+
+@pytest.mark.parametrize(("state", "control"), [(0x3C5, 1 << 25), (0x3C0, 1 << 24)])
+def test_big_endian_data(machine: Machine, state: int, control: int) -> None:
+    """What a device sees is bytes in the order of memory, as SCTLR_EL1.EE, or E0E at EL0, says."""
+    machine.code((0xB9000001, 0x79400002, 0x79000402))  # str w1, [x0]; ldrh w2, [x0]; strh w2, [x0, #2]
+    machine.x(x0=MAILBOX, x1=0x11223344)
+    machine.put(PSTATE, state)
+    machine.put(system(3, 0, 1, 0, 0), 0x30C50830 | control)
+    assert machine.written() == (MAILBOX, 4, 0x44332211)
+    assert machine.read(0x5566) == (MAILBOX, 2)
+    assert machine.get(PC) == RAM + 4
+    assert machine.written() == (MAILBOX + 2, 2, 0x5566)
+    assert machine.get(core("regs", "regs", 2)) == 0x6655

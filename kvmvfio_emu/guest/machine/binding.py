@@ -92,6 +92,8 @@ class Cpu:
     """
 
     ARCHITECTURE: ClassVar[int]  #: UC_ARCH_*
+    #: Of HCR or HCR_EL2: the second stage, and that virtual interrupts are taken; what else an execution state needs.
+    HYPERVISOR: ClassVar[int] = 1 << 4 | 1 << 3 | 1
     ADDRESSES: ClassVar[int]  #: a virtual address with all bits set
     PC: ClassVar[int]  #: the program counter's number; see `pc`
     STATUS: ClassVar[int]  #: for `read` and `write`: the register that has the mode and the interrupt masks
@@ -109,12 +111,18 @@ class Cpu:
         """The engine's whole CPU as it was when the last exception was told."""
         self._hooks: list[Any] = []
         self._pc: int | None = 0  #: None: the engine knows
+        self._offered = 0
         self._hpfar: Any = fault_page
         self._hook_exceptions(on_exception)
         self._stage2 = stage2
         tables = ffi.cast("uintptr_t", ffi.from_buffer(stage2.memory))
         place = ffi.cast("void *", tables)
         check(_lib.uc_mem_map_ptr(self.handle, stage2.tables, SIZE, _ALL_PERMISSIONS, place), "uc_mem_map_ptr")
+
+    @property
+    def hinted(self) -> bool:
+        """Whether the last run ended by WFE or YIELD."""
+        return False
 
     @property
     def memory_end(self) -> int:
@@ -135,13 +143,23 @@ class Cpu:
 
     # -- running ----------------------------------------------------------------------------------------------
 
-    def run(self, count: int = 0) -> int:
-        """Execute from `pc` until something stops it, or ``count`` instructions. Returns the engine's code."""
+    def run(self) -> int:
+        """Execute from `pc` until something stops it. Returns the engine's code."""
         raise NotImplementedError
 
-    def _start(self, begin: int, until: int, count: int) -> int:
+    def _start(self, begin: int, until: int) -> int:
         self._pc = None
-        return int(_lib.uc_emu_start(self.handle, begin, until, 0, count))
+        return int(_lib.uc_emu_start(self.handle, begin, until, 0, 0))
+
+    def offer(self, *, irq: bool, fiq: bool) -> None:
+        """Virtual interrupts that wait: the engine takes one by itself as soon as the guest does not mask it."""
+        offered = irq << 7 | fiq << 6  # HCR.VI, HCR.VF
+        if offered != self._offered:
+            self._offered = offered
+            self._set_hypervisor(self.HYPERVISOR | offered)
+
+    def _set_hypervisor(self, value: int) -> None:
+        raise NotImplementedError
 
     def exception(self, place: int) -> Raised:
         """The one that ended the last run. ``place``: `private.Places.exception`."""
@@ -224,9 +242,10 @@ class Cpu:
             tell(number)
             stop(handle)
 
-        self._hook(uc.UC_HOOK_INTR, "void(void *, uint32_t, void *)", raised)
+        self.hook(uc.UC_HOOK_INTR, "void(void *, uint32_t, void *)", raised)
 
-    def _hook(self, kind: int, signature: str, function: Callable[..., Any], *more: Any) -> None:
+    def hook(self, kind: int, signature: str, function: Callable[..., Any], *more: Any) -> None:
+        """Have ``function`` told of UC_HOOK_*; it must not hold this object, which would live as long as its hooks."""
         callback: Any = ffi.callback(signature, function)
         self._hooks.append(callback)
         address, number = ffi.cast("void *", callback), ffi.new("size_t *")

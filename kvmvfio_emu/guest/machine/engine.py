@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from kvmvfio_emu.kernel.kvm.run import RunCall
     from kvmvfio_emu.kernel.kvm.vcpu import Vcpu
 
-#: With an interrupt that waits for the guest to unmask it, this many instructions at first, then twice as many.
-_WATCHED, _MOST_WATCHED = 64, 1 << 14
 _EL2 = 2
 
 
@@ -58,7 +56,7 @@ class MachineGuest:
         self._call: RunCall | None = None
         self._pending: s.Access | None = None
         self._fault_address = 0  #: of the last access that KVM had to see, for an abort that userspace makes of it
-        self._watched = 0
+        self._offered = False  #: an interrupt was left to the engine, which does not tell when it takes it
         self._exception: int | None = None
 
     # -- what an execution state decides ------------------------------------------------------------------------------
@@ -76,6 +74,10 @@ class MachineGuest:
     def _interrupt(self, kind: int, pc: int, status: int) -> None:
         """Exception entry that returns to ``pc``. ``kind``: one of `syndrome`'s masks, FIQ, IRQ or SERROR."""
         raise NotImplementedError
+
+    def _return_address(self) -> int | None:
+        """Where the exception that the guest handles will return to; None: nobody knows, as handlers change it."""
+        return None
 
     def _abort(self, kind: int, fault: int, address: int, *, write: bool = False) -> None:
         """An abort that KVM makes. ``kind``: `syndrome.EC_DATA_ABORT` or its fellow; ``fault``: EXTERNAL, ALIGNMENT."""
@@ -167,7 +169,7 @@ class MachineGuest:
         ticks = ticker.ticks
         ticker.enter(cpu.handle)
         try:
-            failed = cpu.run(self._watched)
+            failed = cpu.run()
         finally:
             ticker.leave()
         if failed:
@@ -194,11 +196,15 @@ class MachineGuest:
         self._fresh = False
 
     def _take_interrupts(self, pc: int) -> int:
-        """Exception entry for what is asserted and not masked. Returns where to go on."""
+        """Exception entry for what is asserted and not masked; what is masked waits in the engine. Returns the new PC.
+
+        A masked SError is looked at again when the guest stops.
+        """
         vcpu, cpu = self._vcpu, self._cpu
         irq, fiq, serror = vcpu.irq_asserted, vcpu.fiq_asserted, vcpu.serror_pending
+        cpu.offer(irq=irq, fiq=fiq)
         if not (irq or fiq or serror):
-            self._watched = 0
+            self._offered = False
             return pc
         status = cpu.read(cpu.STATUS)
         if serror and not status & s.SERROR:
@@ -208,13 +214,23 @@ class MachineGuest:
             kind = s.FIQ
         elif irq and not status & s.IRQ:
             kind = s.IRQ
-        else:  # look soon whether the guest unmasks it
-            self._watched = min(self._watched * 2 or _WATCHED, _MOST_WATCHED)
+        else:
+            self._offered = irq or fiq
             return pc
-        self._watched = 0
-        vcpu.host.event("guest_irq", vcpu=vcpu.index, pc=pc)
+        self._offered = False
+        self._tell_interrupt(pc)
         self._interrupt(kind, pc, status)
         return self.pc
+
+    def acknowledging(self) -> None:
+        """The guest is about to acknowledge an interrupt: if the engine has taken it, nobody was told yet."""
+        if self._offered:
+            self._offered = False
+            self._tell_interrupt(self._return_address())
+
+    def _tell_interrupt(self, pc: int | None) -> None:
+        where = {} if pc is None else {"pc": pc}
+        self._vcpu.host.event("guest_irq", vcpu=self._vcpu.index, **where)
 
     # -- why it stopped -----------------------------------------------------------------------------------------------
 
@@ -223,6 +239,8 @@ class MachineGuest:
             return self._on_exception(self._exception, bus)
         if not ticked:
             # With a tick it may be the instruction before where it was stopped; then a WFI may as well have ended.
+            if self._cpu.hinted:
+                return Pause()  # others first
             return Wfi() if self._waited(self.pc) else None
         self._vcpu.host.clock.advance(SLICE_NS)
         self._memory.refresh()

@@ -33,6 +33,9 @@ class LiveRegisters(Protocol):
     def fetch(self) -> None:
         """The file is about to be read or changed: it must show what the guest has."""
 
+    def acknowledging(self) -> None:
+        """The guest acknowledges an interrupt now."""
+
     def changed(self) -> None:
         """The file was changed, or is about to be: the guest goes on with what it holds then."""
 

@@ -160,6 +160,8 @@ class Vcpu:
     def acknowledged(self, intid: int) -> None:
         """The guest has taken interrupt ``intid``."""
         trace = self.host.trace
+        if self.registers is not None and self.registers.live is not None:
+            self.registers.live.acknowledging()
         key = self.vm.history(intid) if trace.listening else None
         trace.step(key, "guest_iar", irq=intid, vcpu=self.index)
 

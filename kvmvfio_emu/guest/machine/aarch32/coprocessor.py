@@ -56,6 +56,16 @@ def undefine(cpu: c.Cpu, registers: Iterable[c.Coprocessor]) -> None:
             ctypes.c_uint32.from_address(place + _ACCESS).value = 0
 
 
+def address_of(cpu: c.Cpu) -> int:
+    """Where the engine's own CPU is in our memory."""
+    return _pointer(int(b.ffi.cast("uintptr_t", cpu.handle)) + _path().cpu)
+
+
+def copy_of(cpu: c.Cpu) -> bytes:
+    """What is there now."""
+    return _read(address_of(cpu), _CPU_SIZE) or b""
+
+
 @functools.cache
 def _path() -> _Path:
     """Of this build of the engine."""
@@ -100,7 +110,7 @@ def _refused(path: _Path | None) -> bool:
         for found, place in _registers(_pointer(_pointer(start + path.cpu) + path.table)):
             if found == _KNOWN:
                 ctypes.c_uint32.from_address(place + _ACCESS).value = 0
-    cpu.run(0)
+    cpu.run()
     cpu.close()
     return told == [b.UNDEFINED]
 

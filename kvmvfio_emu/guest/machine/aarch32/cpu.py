@@ -47,21 +47,33 @@ class Cpu(b.Cpu):
     def __init__(self, on_exception: Callable[[int], None]) -> None:
         super().__init__(a32.UC_CPU_ARM_CORTEX_A15, Stage2(FROM_LEVEL_1), _place(HPFAR), on_exception)
         self._on_exception = on_exception
+        self.hint: Any = b.ffi.new("int *")
+        """Not 0: the last run ended by WFE or YIELD. It is `hints` that knows."""
         # Non-secure, and HVC allowed; then the second stage.
         self.write_system(_SCR, 0x101)
         self.write_system(_VTCR, FROM_LEVEL_1.control)
         self.write_system(_VTTBR, self._stage2.tables)
-        self.write_system(_HCR, 1)
+        self._set_hypervisor(self.HYPERVISOR)
 
-    def run(self, count: int = 0) -> int:
+    @property
+    def hinted(self) -> bool:
+        """As `binding.Cpu.hinted`."""
+        return bool(self.hint[0])
+
+    def run(self) -> int:
         """As `binding.Cpu.run`."""
+        self.hint[0] = 0
         # The engine takes the instruction set from bit 0; no A32 instruction begins between.
         begin = self.pc | 1 if self.read(CPSR) & THUMB else self.pc & ~3
-        failed = self._start(begin, _NOWHERE, count)
-        if failed == b.INVALID_INSTRUCTION:  # it stands at the instruction
-            self._on_exception(b.UNDEFINED)
-            return 0
-        return failed
+        failed = self._start(begin, _NOWHERE)
+        if failed != b.INVALID_INSTRUCTION:
+            return failed
+        if not self.hint[0]:
+            self._on_exception(b.UNDEFINED)  # it stands at the instruction
+        return 0
+
+    def _set_hypervisor(self, value: int) -> None:
+        self.write_system(_HCR, value)
 
     def half(self, address: int) -> int | None:
         """The half of an instruction at a virtual address, as `word`."""

@@ -10,6 +10,7 @@ from kvmvfio_emu.guest.machine import syndrome as s
 from kvmvfio_emu.guest.machine.aarch32 import cpu as c
 from kvmvfio_emu.guest.machine.aarch32 import decode as d
 from kvmvfio_emu.guest.machine.aarch32 import exceptions as x
+from kvmvfio_emu.guest.machine.aarch32 import hints
 from kvmvfio_emu.guest.machine.aarch32.coprocessor import undefine
 from kvmvfio_emu.guest.machine.aarch32.system import OURS, SystemRegisters
 from kvmvfio_emu.guest.machine.aarch32.transfer import Transfer
@@ -38,6 +39,7 @@ class Guest(MachineGuest):
         assert vcpu.registers is not None
         cpu = c.Cpu(self._raised)
         undefine(cpu, OURS)
+        hints.watch(cpu)
         self._system = SystemRegisters(vcpu, cpu)
         super().__init__(vcpu, cpu, Transfer(cpu, vcpu.registers))
 
@@ -105,7 +107,10 @@ class Guest(MachineGuest):
         return d.target_16(first, pc, self._value)
 
     def _value(self, number: int) -> int:
-        return self._cpu.read(c.R[number])
+        """A part of an address; PC, where that is not predictable, as the engine reads it."""
+        if number < len(c.R):
+            return self._cpu.read(c.R[number])
+        return self.pc + (4 if self._thumb else 8)
 
     def _skip(self, pc: int, access: s.Access) -> None:
         self._go_on(pc + access.length)

@@ -19,6 +19,7 @@ X = (*(a64.UC_ARM64_REG_X0 + number for number in range(29)), a64.UC_ARM64_REG_X
 #: All of them; the zero register, which an instruction hook may name, is not there.
 GENERAL = frozenset(X)
 
+_SCTLR_EL1: Encoding = (3, 0, 1, 0, 0)
 _HCR_EL2: Encoding = (3, 4, 1, 1, 0)
 _VTTBR_EL2: Encoding = (3, 4, 2, 1, 0)
 _VTCR_EL2: Encoding = (3, 4, 2, 1, 2)
@@ -36,6 +37,7 @@ class Cpu(b.Cpu):
     """
 
     ARCHITECTURE, ADDRESSES = uc.UC_ARCH_ARM64, (1 << 64) - 1
+    HYPERVISOR = b.Cpu.HYPERVISOR | 1 << 31  # RW
     PC, STATUS, COPROCESSOR = PC, PSTATE, a64.UC_ARM64_REG_CP_REG
 
     def __init__(
@@ -46,16 +48,26 @@ class Cpu(b.Cpu):
     ) -> None:
         super().__init__(a64.UC_CPU_ARM64_A72, Stage2(FROM_LEVEL_0), _place(_HPFAR_EL2), on_exception)
         self._quad: Any = b.ffi.new("uint8_t[16]")
+        self._control_register = _place(_SCTLR_EL1)
         self._hook_system(on_read, on_write)
         self.write_system(_VTCR_EL2, FROM_LEVEL_0.control)
         self.write_system(_VTTBR_EL2, self._stage2.tables)
         # At reset EL1 counts as AArch32: SCR_EL3.RW (with HCE, NS), then HCR_EL2.RW, and VM: the second stage.
         self.write_system(_SCR_EL3, 0x501)
-        self.write_system(_HCR_EL2, 1 << 31 | 1)
+        self._set_hypervisor(self.HYPERVISOR)
 
-    def run(self, count: int = 0) -> int:
+    def run(self) -> int:
         """As `binding.Cpu.run`."""
-        return self._start(self.pc, _NOWHERE, count)
+        return self._start(self.pc, _NOWHERE)
+
+    def _set_hypervisor(self, value: int) -> None:
+        self.write_system(_HCR_EL2, value)
+
+    @property
+    def control(self) -> int:
+        """SCTLR_EL1, which every access to a device looks at."""
+        self._read_into(self.COPROCESSOR, self._control_register)
+        return int(self._control_register.val)
 
     def read_quad(self, number: int) -> bytes:
         """A vector register: 16 bytes."""
@@ -97,8 +109,8 @@ class Cpu(b.Cpu):
             return int(serve_write((cp.op0, cp.op1, cp.crn, cp.crm, cp.op2), int(cp.val)))
 
         signature = "uint32_t(void *, int, cp_reg *, void *)"
-        self._hook(uc.UC_HOOK_INSN, signature, read, b.ffi.cast("int", a64.UC_ARM64_INS_MRS))
-        self._hook(uc.UC_HOOK_INSN, signature, written, b.ffi.cast("int", a64.UC_ARM64_INS_MSR))
+        self.hook(uc.UC_HOOK_INSN, signature, read, b.ffi.cast("int", a64.UC_ARM64_INS_MRS))
+        self.hook(uc.UC_HOOK_INSN, signature, written, b.ffi.cast("int", a64.UC_ARM64_INS_MSR))
 
 
 def _place(encoding: Encoding) -> Any:

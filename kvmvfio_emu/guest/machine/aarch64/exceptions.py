@@ -14,10 +14,13 @@ ESR_EL1: Encoding = (3, 0, 5, 2, 0)
 FAR_EL1: Encoding = (3, 0, 6, 0, 0)
 VBAR_EL1: Encoding = (3, 0, 12, 0, 0)
 
+#: SCTLR_EL1: E0E and EE, by the exception level that makes an access.
+USER_BIG_ENDIAN, BIG_ENDIAN = 1 << 24, 1 << 25
+
 #: PSTATE.
 AARCH32 = 1 << 4
 SP_SELECT = 1 << 0
-_EXCEPTION_LEVEL = 0xC
+EXCEPTION_LEVEL = 0xC
 _EL1H = 0x5
 _DAIF = 0x3C0
 _KEPT = 0xF0000000  #: the condition flags
@@ -32,7 +35,7 @@ EC_PC_ALIGNMENT, EC_SERROR = 0x22, 0x2F
 
 def enter(cpu: c.Cpu, vector: int, pc: int, pstate: int) -> None:
     """Take an exception to EL1 that returns to ``pc``. ``vector``: `SYNCHRONOUS` or of `INTERRUPT`."""
-    if pstate & _EXCEPTION_LEVEL == 0:
+    if pstate & EXCEPTION_LEVEL == 0:
         offset = _LOWER_64
     else:
         offset = _CURRENT_SPX if pstate & SP_SELECT else 0
@@ -49,7 +52,7 @@ def enter(cpu: c.Cpu, vector: int, pc: int, pstate: int) -> None:
 
 def syndrome(exception_class: int, specific: int, pstate: int) -> int:
     """ESR_EL1 of an exception from ``pstate``, with the class's ``specific`` bits."""
-    if exception_class in (s.EC_PREFETCH_ABORT, s.EC_DATA_ABORT) and pstate & _EXCEPTION_LEVEL:
+    if exception_class in (s.EC_PREFETCH_ABORT, s.EC_DATA_ABORT) and pstate & EXCEPTION_LEVEL:
         exception_class += 1
     return exception_class << s.EC | s.INSTRUCTION_LENGTH | specific
 

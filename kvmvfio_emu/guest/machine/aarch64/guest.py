@@ -57,6 +57,9 @@ class Guest(MachineGuest):
             self._cpu.write_system(x.ESR_EL1, x.syndrome(x.EC_SERROR, 0, status))
         x.enter(self._cpu, x.INTERRUPT[kind], pc, status)
 
+    def _return_address(self) -> int | None:
+        return self._cpu.read_system(x.ELR_EL1) or 0
+
     def _abort(self, kind: int, fault: int, address: int, *, write: bool = False) -> None:
         self._fault(kind, fault | (s.WRITE_NOT_READ if write else 0), address)
 
@@ -86,7 +89,17 @@ class Guest(MachineGuest):
         return True
 
     def _decode(self, esr: int, pc: int) -> s.Access | None:
-        return d.access(esr, self._cpu.word(pc) or 0)
+        access = d.access(esr, self._cpu.word(pc) or 0)
+        return access._replace(swapped=True) if access is not None and self._big_endian else access
+
+    @property
+    def _big_endian(self) -> bool:
+        """Whether data are, at the exception level where the guest is."""
+        control = self._cpu.control
+        if not control & (x.BIG_ENDIAN | x.USER_BIG_ENDIAN):
+            return False
+        user = not self._cpu.read(c.PSTATE) & x.EXCEPTION_LEVEL
+        return bool(control & (x.USER_BIG_ENDIAN if user else x.BIG_ENDIAN))
 
     def _target(self, pc: int) -> int:
         return d.target(self._cpu.word(pc) or 0, pc, self._base)
