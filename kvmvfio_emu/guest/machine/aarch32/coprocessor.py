@@ -47,11 +47,8 @@ class _Path(NamedTuple):
 
 def undefine(cpu: c.Cpu, registers: Iterable[c.Coprocessor]) -> None:
     """The engine takes an access to any of them for an undefined instruction, at whatever privilege."""
-    start = int(b.ffi.cast("uintptr_t", cpu.handle))
-    path = _path()
-    table = _pointer(_pointer(start + path.cpu) + path.table)
     wanted = frozenset(registers)
-    for found, place in _registers(table):
+    for found, place in _registers(_table(cpu, _path())):
         if found in wanted:
             ctypes.c_uint32.from_address(place + _ACCESS).value = 0
 
@@ -68,13 +65,18 @@ def copy_of(cpu: c.Cpu) -> bytes:
 
 @functools.cache
 def _path() -> _Path:
-    """Of this build of the engine."""
+    return find_path()
+
+
+def find_path() -> _Path:
+    """Of this build of the engine. `binding.EngineError`: there is none that works."""
     cpu = c.Cpu(lambda _: None)
     cpu.read(c.CPSR)
     start = int(b.ffi.cast("uintptr_t", cpu.handle))
-    path = next((path for path, table in _candidates(start) if _is_it(table)), None)
+    # Memory that an engine has given back may still look like its registers, so the first one found may be wrong.
+    path = next((path for path, table in _candidates(start) if _is_it(table) and _works(path)), None)
     cpu.close()
-    if path is None or not _works(path):
+    if path is None:
         raise b.EngineError("this version of unicorn keeps system registers elsewhere")
     return path
 
@@ -96,7 +98,18 @@ def _is_it(table: int) -> bool:
 
 def _works(path: _Path) -> bool:
     """Whether a read of the known register ends a run once it is taken away, and does not before."""
-    return [_refused(None), _refused(path)] == [False, True]
+    pair = [c.Cpu(lambda _: None) for _ in range(2)]
+    for cpu in pair:
+        cpu.read(c.CPSR)
+    tables = {_table(cpu, path) for cpu in pair}
+    each_has_its_own = len(tables) == len(pair) and all(map(_is_it, tables))
+    for cpu in pair:
+        cpu.close()
+    return each_has_its_own and [_refused(None), _refused(path)] == [False, True]
+
+
+def _table(cpu: c.Cpu, path: _Path) -> int:
+    return _pointer(_pointer(int(b.ffi.cast("uintptr_t", cpu.handle)) + path.cpu) + path.table)
 
 
 def _refused(path: _Path | None) -> bool:
@@ -106,8 +119,7 @@ def _refused(path: _Path | None) -> bool:
     memory[:8] = struct.pack("<2I", 0xEE1E0F33, 0xE320F003)  # mrc p15, 0, r0, c14, c3, 1; wfi
     cpu.map(0, mmap.PAGESIZE, int(b.ffi.cast("uintptr_t", b.ffi.from_buffer(memory))), write=True)
     if path is not None:
-        start = int(b.ffi.cast("uintptr_t", cpu.handle))
-        for found, place in _registers(_pointer(_pointer(start + path.cpu) + path.table)):
+        for found, place in _registers(_table(cpu, path)):
             if found == _KNOWN:
                 ctypes.c_uint32.from_address(place + _ACCESS).value = 0
     cpu.run()
