@@ -16,8 +16,10 @@ from typing import Any
 
 from kvmvfio_emu import Kernel, uapi
 
-ROUNDS = 5
-LOOP = (0x91000400, 0x17FFFFFF)  # add x0, x0, #1; b .-4
+ROUNDS, PAIRS = 5, 11
+#: add x0, x0, #1; then 20 times an addition, an exclusive or and a shift; back to the first. A loop of two instructions
+#: would have one of two speeds, by where the engine happens to put it.
+LOOP = (0x91000400, *(0x8B000021, 0xCA010042, 0xD37FF863) * 20, 0x17FFFFC3)
 MMIO = (0xB9000020, 0x17FFFFFF)  # str w0, [x1]; b .-4
 RAM, MAILBOX = 0x40000000, 0x0A000000
 SECONDS = 0.2
@@ -78,6 +80,12 @@ def _best(measure: Callable[[], float]) -> float:
     return max(measure() for _ in range(ROUNDS))
 
 
+def _side_by_side(ours: Callable[[], float], bare: Callable[[], float]) -> tuple[float, float]:
+    """Both rates in turn, and of those pairs the one with the median ratio: the machine's own speed comes and goes."""
+    pairs = sorted(((ours(), bare()) for _ in range(PAIRS)), key=lambda pair: pair[0] / pair[1])
+    return pairs[PAIRS // 2]
+
+
 def instructions() -> tuple[float, float]:
     """Millions of instructions a second: in KVM_RUN, and of the bare engine."""
     from unicorn import arm64_const as a64
@@ -89,7 +97,7 @@ def instructions() -> tuple[float, float]:
         threading.Timer(SECONDS, engine.emu_stop).start()
         start = time.perf_counter()
         engine.emu_start(RAM, 0)
-        return 2 * engine.reg_read(a64.UC_ARM64_REG_X0) / (time.perf_counter() - start) / 1e6
+        return len(LOOP) * engine.reg_read(a64.UC_ARM64_REG_X0) / (time.perf_counter() - start) / 1e6
 
     with Kernel("linux-6.12", "oracle-virt") as kernel:
         guest = Guest(kernel, LOOP)
@@ -101,9 +109,9 @@ def instructions() -> tuple[float, float]:
             start = time.perf_counter()
             with contextlib.suppress(InterruptedError):
                 kernel.ioctl(guest.vcpu, uapi.KVM_RUN)
-            return 2 * guest.register(0) / (time.perf_counter() - start) / 1e6
+            return len(LOOP) * guest.register(0) / (time.perf_counter() - start) / 1e6
 
-        return _best(in_kvm_run), _best(bare)
+        return _side_by_side(in_kvm_run, bare)
 
 
 def exits(count: int = 3000) -> tuple[float, float]:
@@ -132,7 +140,8 @@ def exits(count: int = 3000) -> tuple[float, float]:
                 kernel.ioctl(guest.vcpu, uapi.KVM_RUN)
             return count / (time.perf_counter() - start)
 
-        return 1e6 / _best(by_kvm_run), 1e6 / _best(bare)
+        ours, reference = _side_by_side(by_kvm_run, bare)
+        return 1e6 / ours, 1e6 / reference
 
 
 def supervised_exit(count: int = 2000) -> float:
