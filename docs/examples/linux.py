@@ -1,6 +1,6 @@
 """Boots a Linux kernel, arm64 or 32-bit Arm, on vCPUs that execute it; a serial port is all that this VMM emulates.
 
-python docs/examples/linux.py [--cpus N] [--initrd FILE] [--append WORDS] IMAGE
+python docs/examples/linux.py [--cpus N] [--gic v2|v3] [--initrd FILE] [--append WORDS] IMAGE
 
 Needs the extra `vcpu`, and dtc (Debian: device-tree-compiler). IMAGE is an arm64 Image or a 32-bit zImage.
 """
@@ -8,6 +8,7 @@ Needs the extra `vcpu`, and dtc (Debian: device-tree-compiler). IMAGE is an arm6
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import mmap
 import struct
@@ -15,12 +16,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvmvfio_emu import Kernel, uapi
 from kvmvfio_emu.uapi import arm32
 
-DIST, CPU_INTERFACE, UART = 0x08000000, 0x08010000, 0x09000000
+DIST, CPU_INTERFACE, REDISTRIBUTORS, UART = 0x08000000, 0x08010000, 0x080A0000, 0x09000000
 RAM, RAM_SIZE = 0x40000000, 0x10000000
 DEVICE_TREE, INITRD = RAM + 0x08000000, RAM + 0x08100000
 ARM64_MAGIC, ZIMAGE_MAGIC = b"ARM\x64", 0x016F2818
@@ -37,8 +38,8 @@ TREE = """/dts-v1/;
         interrupts = <1 13 0x304>, <1 14 0x304>, <1 11 0x304>, <1 10 0x304>;
     }};
     gic: interrupt-controller@{dist:x} {{
-        compatible = "arm,cortex-a15-gic"; #interrupt-cells = <3>; interrupt-controller;
-        reg = <0 {dist} 0 0x10000>, <0 {interface} 0 0x10000>;
+        compatible = "{gic}"; #interrupt-cells = <3>; interrupt-controller;
+        reg = <0 {dist} 0 0x10000>, <0 {other} 0 {other_size}>;
     }};
     clock: clock {{ compatible = "fixed-clock"; #clock-cells = <0>; clock-frequency = <24000000>; }};
     serial@{uart:x} {{
@@ -49,6 +50,37 @@ TREE = """/dts-v1/;
 }};
 """
 CPU = 'cpu@{n} {{ device_type = "cpu"; compatible = "arm,cortex-a{model}"; reg = <{n}>; enable-method = "psci"; }};'
+
+
+class Vgic(NamedTuple):
+    """One version: the KVM device, its second frame beside the distributor, and what the device tree says."""
+
+    kind: int
+    dist: int
+    other: int
+    other_at: int
+    other_size: int
+    compatible: str
+
+
+VGICS = {
+    "v2": Vgic(
+        uapi.KVM_DEV_TYPE_ARM_VGIC_V2,
+        uapi.KVM_VGIC_V2_ADDR_TYPE_DIST,
+        uapi.KVM_VGIC_V2_ADDR_TYPE_CPU,
+        CPU_INTERFACE,
+        0x10000,
+        "arm,cortex-a15-gic",
+    ),
+    "v3": Vgic(
+        uapi.KVM_DEV_TYPE_ARM_VGIC_V3,
+        uapi.KVM_VGIC_V3_ADDR_TYPE_DIST,
+        uapi.KVM_VGIC_V3_ADDR_TYPE_REDIST,
+        REDISTRIBUTORS,
+        0xF60000,
+        "arm,gic-v3",
+    ),
+}
 
 
 class Uart:
@@ -72,10 +104,18 @@ class Uart:
 
 
 class Machine:
-    """``cpus`` vCPUs that start ``image``; the console goes to ``show``."""
+    """``cpus`` vCPUs that start ``image``; the console goes to ``show``. ``gic``: a key of `VGICS`."""
 
     def __init__(
-        self, kernel: Kernel, image: bytes, *, cpus: int, initrd: bytes, append: str, show: Callable[[bytes], object]
+        self,
+        kernel: Kernel,
+        image: bytes,
+        *,
+        cpus: int,
+        gic: str,
+        initrd: bytes,
+        append: str,
+        show: Callable[[bytes], object],
     ) -> None:
         self.kernel = kernel
         self.is_32bit = kernel.host.profile.arch == "arm"
@@ -83,6 +123,7 @@ class Machine:
         system = kernel.open("/dev/kvm")
         self.vm = kernel.ioctl(system, uapi.KVM_CREATE_VM)
         self.vcpus = [self.create_vcpu(number) for number in range(cpus)]
+        self.vgic = VGICS[gic]
         self.create_vgic()
         self.ram = mmap.mmap(-1, RAM_SIZE)
         region = {"guest_phys_addr": RAM, "memory_size": RAM_SIZE, "userspace_addr": uapi.address(memoryview(self.ram))}
@@ -113,18 +154,20 @@ class Machine:
         return int(vcpu)
 
     def create_vgic(self) -> None:
-        """A GICv2 whose frames are where the device tree says."""
-        create = uapi.pack("struct kvm_create_device", type=uapi.KVM_DEV_TYPE_ARM_VGIC_V2)
+        """Its frames are where the device tree says."""
+        create = uapi.pack("struct kvm_create_device", type=self.vgic.kind)
         self.kernel.ioctl(self.vm, uapi.KVM_CREATE_DEVICE, create)
-        vgic = uapi.view("struct kvm_create_device", create).fd
-        for frame, address in (
-            (uapi.KVM_VGIC_V2_ADDR_TYPE_DIST, DIST),
-            (uapi.KVM_VGIC_V2_ADDR_TYPE_CPU, CPU_INTERFACE),
-        ):
+        device = uapi.view("struct kvm_create_device", create).fd
+        group = uapi.KVM_DEV_ARM_VGIC_GRP_ADDR
+        for frame, address in ((self.vgic.dist, DIST), (self.vgic.other, self.vgic.other_at)):
             raw = bytearray(address.to_bytes(8, "little"))
-            group = uapi.KVM_DEV_ARM_VGIC_GRP_ADDR
             attr = uapi.pack("struct kvm_device_attr", group=group, attr=frame, addr=uapi.address(raw))
-            self.kernel.ioctl(vgic, uapi.KVM_SET_DEVICE_ATTR, attr)
+            self.kernel.ioctl(device, uapi.KVM_SET_DEVICE_ATTR, attr)
+        group, init = uapi.KVM_DEV_ARM_VGIC_GRP_CTRL, uapi.KVM_DEV_ARM_VGIC_CTRL_INIT
+        attr = uapi.pack("struct kvm_device_attr", group=group, attr=init)
+        with contextlib.suppress(OSError):  # the oldest kernels have no such attribute: the first KVM_RUN does it
+            self.kernel.ioctl(device, uapi.KVM_HAS_DEVICE_ATTR, attr)
+            self.kernel.ioctl(device, uapi.KVM_SET_DEVICE_ATTR, attr)
 
     def load(self, address: int, data: bytes) -> None:
         """Put ``data`` into guest memory."""
@@ -142,7 +185,9 @@ class Machine:
             cpus=" ".join(CPU.format(n=n, model=model) for n in range(cpus)),
             version=version,
             dist=DIST,
-            interface=CPU_INTERFACE,
+            other=self.vgic.other_at,
+            other_size=self.vgic.other_size,
+            gic=self.vgic.compatible,
             uart=UART,
         )
         if not initrd:
@@ -203,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Boot Linux on vCPUs that execute machine code.")
     parser.add_argument("image", type=Path, help="an arm64 Image, or a 32-bit zImage")
     parser.add_argument("--cpus", type=int, default=1, help="how many vCPUs (default 1)")
+    parser.add_argument("--gic", choices=VGICS, default="v2", help="the interrupt controller (default v2)")
     parser.add_argument("--initrd", type=Path, help="an initial file system")
     parser.add_argument("--append", default="", help="further words for the kernel's command line")
     asked = parser.parse_args()
@@ -213,8 +259,8 @@ def main() -> None:
         sys.stdout.buffer.write(byte)
         sys.stdout.buffer.flush()
 
-    with Kernel(profile_of(image), "calxeda-midway") as kernel:
-        machine = Machine(kernel, image, cpus=asked.cpus, initrd=initrd, append=asked.append, show=show)
+    with Kernel(profile_of(image), "calxeda-midway", gic=int(asked.gic[1:])) as kernel:
+        machine = Machine(kernel, image, cpus=asked.cpus, gic=asked.gic, initrd=initrd, append=asked.append, show=show)
         event = machine.run()
     print("reset" if event == uapi.KVM_SYSTEM_EVENT_RESET else "switched off")
 

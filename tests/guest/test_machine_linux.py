@@ -15,8 +15,8 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "linux.py"
 KERNELS = os.environ.get("KVMVFIO_EMU_KERNELS", "")
 
 
-@pytest.mark.parametrize("architecture", ["arm64", "armhf"])
-def test_linux_boots(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("architecture", "gic"), [("arm64", "v2"), ("arm64", "v3"), ("armhf", "v2")])
+def test_linux_boots(architecture: str, gic: str, tmp_path: Path) -> None:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
     image = Path(KERNELS, f"vmlinuz-{architecture}")
     if not KERNELS or not image.is_file():
@@ -26,7 +26,7 @@ def test_linux_boots(architecture: str, tmp_path: Path) -> None:
     system = tmp_path / "initrd"
     system.write_bytes(initrd(architecture))
     # The self-tests of the kernel's ciphers would take most of the time.
-    options = ["--cpus", "2", "--initrd", os.fspath(system), "--append", "cryptomgr.notests"]
+    options = ["--cpus", "2", "--gic", gic, "--initrd", os.fspath(system), "--append", "cryptomgr.notests"]
     done = subprocess.run([sys.executable, EXAMPLE, *options, image], stdout=subprocess.PIPE, timeout=600)
     console = done.stdout.decode(errors="replace").replace("\r\n", "\n")
     assert done.returncode == 0, console
