@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ class Player:
 
     def _start(self) -> subprocess.Popen[bytes]:
         pipe, self._errors = subprocess.PIPE, tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child
-        self._child = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        environment = os.environ | {"PYTHONFAULTHANDLER": "1"}  # it says where it hangs when it is aborted
+        self._child = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
         return self._child
 
     @staticmethod
@@ -78,7 +80,7 @@ class Player:
             status = f"ended with {child.wait(1)}"
         except subprocess.TimeoutExpired:
             status = "hangs"
-            child.kill()
+            child.send_signal(signal.SIGABRT)
         child.communicate()
         return f"the player {status}; it said:\n{self._said()[-4000:]}\nwhile it played:\n{program.text}"
 
