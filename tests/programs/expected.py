@@ -171,7 +171,7 @@ def _t32(first: int, second: int, pc: int, value: _Value) -> _Found | None:
     size = 1 << (first >> 5 & 3)
     if rn == 15:
         if not load:
-            return None
+            raise Unpredictable  # undefined to the architecture, a store to the engine
         base, offset = pc + 4 & ~3, second & 0xFFF
         return base + (offset if first >> 7 & 1 else -offset), size, False, rt, sign, 4
     base = value(rn)
