@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from programs import a32, a64
+from programs.budget import budget
 from programs.compare import comparable, difference
 from programs.judge import Judge
 from programs.model import MAILBOX, PC, PSTATE, RAM, Steps, X
 from programs.players import IN_PROCESS, Died, Player
 
 STRATEGIES = {"A64": a64.programs(), "A32 and T32": a32.programs()}
-#: A program takes ten times as long as what most property tests try.
-EXAMPLES = settings().max_examples // 4
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +27,7 @@ def player() -> Iterator[Player]:
 
 @pytest.mark.parametrize("instructions", STRATEGIES)
 @given(data=st.data())
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@budget(4)
 def test_kvm_run_answers_as_kvm_does(instructions: str, player: Player, data: st.DataObject) -> None:
     program: Steps = data.draw(STRATEGIES[instructions])
     answers = player.play(program)

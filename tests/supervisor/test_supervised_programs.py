@@ -6,17 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from programs import a32, a64
+from programs.budget import budget
 from programs.compare import lasting_difference
 from programs.judge import Judge
 from programs.model import PROFILE, Steps
 from programs.players import IN_PROCESS, Player
 
 STRATEGIES = {"A64": a64.programs(), "A32 and T32": a32.programs()}
-#: Hundreds of system calls each.
-EXAMPLES = settings().max_examples // 20
 RUN = (sys.executable, "-m", "kvmvfio_emu.cli.main", "run", "--profile", PROFILE, "--machine", "oracle-virt")
 
 
@@ -37,11 +36,7 @@ def players(build: Callable[..., str], supervised: object) -> Iterator[Callable[
 @pytest.mark.parametrize("memory", ["private", "file"])
 @pytest.mark.parametrize("instructions", STRATEGIES)
 @given(data=st.data())
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@budget(20)
 def test_exits_are_those_in_process(
     instructions: str, memory: str, players: Callable[..., Player], data: st.DataObject
 ) -> None:
