@@ -12,6 +12,7 @@ import pytest
 from machine_rig import MAILBOX, PC, PSTATE, RAM, Machine, core, system
 
 from kvmvfio_emu import uapi
+from kvmvfio_emu.engine.trace import Event
 
 
 def test_sizes_and_signs(machine: Machine) -> None:
@@ -116,6 +117,22 @@ def test_psci_answers(machine: Machine, function: int, argument: int, answer: in
     machine.code(guest.PSCI)
     machine.x(x0=function, x1=argument, x9=MAILBOX)
     assert machine.written() == (MAILBOX, 8, answer & (1 << 64) - 1)
+
+
+def test_the_answer_of_a_call_is_there_at_once(pair: Machine) -> None:
+    """Also where KVM_RUN ends before the guest goes on."""
+    pair.code(guest.PSCI)
+    pair.x(x0=uapi.PSCI_0_2_FN64_CPU_ON, x1=1, x2=RAM + 0x800, x9=MAILBOX)
+
+    def interrupt(event: Event) -> None:
+        if event.name == "vmexit_hvc":
+            pair.runs[0].immediate_exit = 1
+
+    stop = pair.kernel.host.trace.listen(interrupt)
+    with pytest.raises(InterruptedError):
+        pair.run()
+    stop()
+    assert pair.get(core("regs", "regs", 0)) == uapi.PSCI_RET_SUCCESS
 
 
 def test_the_other_accesses_data_as_its_caller(pair: Machine) -> None:

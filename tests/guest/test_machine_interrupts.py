@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from machine_rig import MAILBOX, PC, RAM, VBAR, Machine, core
+from machine_rig import MAILBOX, PC, PSTATE, RAM, VBAR, Machine, core
 from support import CPU_BASE
 
 from kvmvfio_emu import uapi
@@ -104,6 +104,8 @@ def test_a_trace_tells_where_it_was_taken(events: Callable[[Machine], list[Event
         ):
             machine.client.set_u32(machine.vgic, group, register, value)
         warm(machine)
+        machine.put(PC, RAM)
+        machine.put(PSTATE, 0x3C5)  # masked, so that the engine takes it, later
         seen = events(machine)
         machine.client.irq_line(machine.vm, uapi.KVM_ARM_IRQ_TYPE_SPI, 40, 1)
         with patience(machine, 10):

@@ -1,6 +1,6 @@
 """System registers of coprocessor 15 that the model knows better: timers, the GICv3's CPU interface, MPIDR and more.
 
-The engine has no hooks for them; `private` makes it take them for undefined, so they come with the run ended.
+The engine has no hooks for them; `coprocessor` makes it take them for undefined, so they come with the run ended.
 """
 
 from __future__ import annotations
