@@ -72,12 +72,16 @@ class Machine:
             self.vcpus.append(vcpu)
         if gic:
             self._create_vgic(gic)
+        self.give_memory(flags)
+        self.put(PC, RAM)
+
+    def give_memory(self, flags: int = 0) -> None:
+        """To the guest its RAM, to us the run pages."""
         self.ram = mmap.mmap(-1, SIZE)
         self.slot(0, RAM, SIZE, self.ram, flags)
-        size = client.ioctl(client.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
+        size = self.client.ioctl(self.client.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
         self._pages = [self.kernel.mmap(vcpu, size) for vcpu in self.vcpus]
         self.runs = [uapi.ffi.from_buffer("struct kvm_run *", page) for page in self._pages]
-        self.put(PC, RAM)
 
     def __enter__(self) -> Self:
         return self

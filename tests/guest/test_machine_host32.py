@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from typing import Any
 
 import machine_code32 as guest
 import pytest
+from machine_rig import MAILBOX, RAM, Machine
 from support import Client
 
 from kvmvfio_emu import uapi
 from kvmvfio_emu.hw import cortex_a15
 from kvmvfio_emu.uapi import arm32
 
-RAM, MAILBOX = 0x8000, 0x0A00_0000
 CORE = uapi.KVM_REG_ARM | uapi.KVM_REG_SIZE_U32 | uapi.KVM_REG_ARM_CORE
 PC, CPSR = CORE | 15, CORE | 16
 VBAR = uapi.KVM_REG_ARM | uapi.KVM_REG_SIZE_U32 | 15 << 16 | 12 << 11
@@ -22,83 +20,52 @@ D0 = uapi.KVM_REG_ARM | uapi.KVM_REG_SIZE_U64 | arm32.KVM_REG_ARM_VFP
 THUMB = 1 << 5
 
 
-class Host32:
-    """A virtual machine with memory at `RAM` and two vCPUs, the second one powered off."""
+class Host32(Machine):
+    """The rig on that host: two vCPUs, the second one powered off, and no VGIC."""
 
     def __init__(self) -> None:
         self.client = client = Client("rfc-2014-arm")
-        vm = client.vm()
-        self.vcpus = [client.vcpu(vm, number) for number in range(2)]
+        self.kernel, self.vm = client.kernel, client.vm()
+        self.vcpus = [client.vcpu(self.vm, number) for number in range(2)]
         for number, vcpu in enumerate(self.vcpus):
-            init = client.call(vm, uapi.KVM_ARM_PREFERRED_TARGET, "kvm_vcpu_init")
+            init = client.call(self.vm, uapi.KVM_ARM_PREFERRED_TARGET, "kvm_vcpu_init")
             init.features[0] = 1 << arm32.KVM_ARM_VCPU_PSCI_0_2 | number << uapi.KVM_ARM_VCPU_POWER_OFF
             client.ioctl(vcpu, uapi.KVM_ARM_VCPU_INIT, uapi.address(uapi.ffi.buffer(init)))
-        self.ram = mmap.mmap(-1, 0x4000)
-        fields = {"guest_phys_addr": RAM, "memory_size": len(self.ram)}
-        address = uapi.address(memoryview(self.ram))
-        client.call(
-            vm, uapi.KVM_SET_USER_MEMORY_REGION, "kvm_userspace_memory_region", userspace_addr=address, **fields
-        )
-        size = client.ioctl(client.kvm, uapi.KVM_GET_VCPU_MMAP_SIZE)
-        self._pages = [client.kernel.mmap(vcpu, size) for vcpu in self.vcpus]
-        self.runs: list[Any] = [uapi.ffi.from_buffer("struct kvm_run *", page) for page in self._pages]
+        self.give_memory()
         self.put(PC, RAM)
         self.put(CORE | 9, MAILBOX)
 
-    def close(self) -> None:
-        for call in tuple(self.client.host.scheduler.calls):
-            call.interrupt()
-        self.runs.clear()
-        self._pages.clear()
-        self.client.finish()
-
-    def code(self, *words: int, at: int = RAM) -> None:
-        raw = b"".join(word.to_bytes(4, "little") for word in words)
-        self.ram[at - RAM : at - RAM + len(raw)] = raw
-
-    def put(self, number: int, value: int, vcpu: int = 0) -> None:
-        address = self.client.pointer(value.to_bytes(8, "little"))
-        self.client.call(self.vcpus[vcpu], uapi.KVM_SET_ONE_REG, "kvm_one_reg", id=number, addr=address)
-
-    def get(self, number: int, vcpu: int = 0) -> int:
-        buffer = bytearray(8)
-        address = uapi.address(buffer)
-        self.client.call(self.vcpus[vcpu], uapi.KVM_GET_ONE_REG, "kvm_one_reg", id=number, addr=address)
-        return int.from_bytes(buffer, "little")
-
-    def written(self, vcpu: int = 0) -> int:
-        """What the next store to the mailbox has."""
-        self.client.ioctl(self.vcpus[vcpu], uapi.KVM_RUN)
-        run = self.runs[vcpu]
-        assert (run.exit_reason, run.mmio.phys_addr, run.mmio.len) == (uapi.KVM_EXIT_MMIO, MAILBOX, 4)
-        return int.from_bytes(bytes(run.mmio.data)[:4], "little")
+    def stored(self, vcpu: int = 0) -> int:
+        """The word that the next store to the mailbox has."""
+        address, size, value = self.written(vcpu)
+        assert (address, size) == (MAILBOX, 4)
+        return value
 
 
 @pytest.fixture
 def machine() -> Iterator[Host32]:
     pytest.importorskip("unicorn", reason="the extra `vcpu` is not installed")
-    machine = Host32()
-    yield machine
-    machine.close()
+    with Host32() as machine:
+        yield machine
 
 
 def test_the_guest_reads_what_userspace_reads(machine: Host32) -> None:
-    machine.code(*guest.IDENTIFICATION)
+    machine.code(guest.IDENTIFICATION)
     names = ("MIDR", "CTR", "ID_PFR0", "ID_MMFR3", "ID_ISAR4", "CLIDR")
-    assert [machine.written() for _ in names] == [cortex_a15.IDENTIFICATION[name] for name in names]
-    assert machine.written() == cortex_a15.CACHES[2]
-    assert [machine.written() for _ in range(2)] == [1 << 6] * 2  # in a cluster of two
-    assert [machine.written() for _ in range(2)] == [1 << 24] * 2
+    assert [machine.stored() for _ in names] == [cortex_a15.IDENTIFICATION[name] for name in names]
+    assert machine.stored() == cortex_a15.CACHES[2]
+    assert [machine.stored() for _ in range(2)] == [1 << 6] * 2  # in a cluster of two
+    assert [machine.stored() for _ in range(2)] == [1 << 24] * 2
 
 
 def test_banked_registers_go_both_ways(machine: Host32) -> None:
     """The handler of UNDEFINED stores its LR, SPSR, CPSR; DFSR, DFAR, IFSR, IFAR; and its SP."""
-    machine.code(*guest.UNDEFINED)
-    machine.code(*guest.HANDLER, at=RAM + 0x1004)
+    machine.code(guest.UNDEFINED)
+    machine.code(guest.HANDLER, at=RAM + 0x1004)
     machine.put(VBAR, RAM + 0x1000)
     stack = CORE | arm32.KVM_REGS["und_regs"]
     machine.put(stack, 0x1234)
-    found = [machine.written() for _ in range(8)]
+    found = [machine.stored() for _ in range(8)]
     assert (found[0], found[1], found[2] & 0x1F, found[7]) == (RAM + 4, 0x1D3, 0x1B, 0x1234)
     assert [machine.get(stack + offset) for offset in range(3)] == [0x1234, RAM + 4, 0x1D3]
     assert machine.get(CPSR) & 0x1F == 0x1B
@@ -107,19 +74,19 @@ def test_banked_registers_go_both_ways(machine: Host32) -> None:
 
 @pytest.mark.parametrize(("mode", "bank"), [(0x13, "svc"), (0x17, "abt"), (0x1B, "und"), (0x12, "irq"), (0x11, "fiq")])
 def test_banks_are_their_modes(machine: Host32, mode: int, bank: str) -> None:
-    machine.code(guest.BANK[0] | mode, *guest.BANK[1:])
+    machine.code((guest.BANK[0] | mode, *guest.BANK[1:]))
     for number, value in enumerate((0x1111, 0x2222, 0x1D0), 1):
         machine.put(CORE | number, value)
     words = CORE | arm32.KVM_REGS[f"{bank}_regs"]
     if bank == "fiq":
         machine.put(words + 1, MAILBOX)  # r9
         words += 5  # after r8 to r12
-    machine.written()
+    machine.stored()
     assert [machine.get(words + place) for place in range(3)] == [0x1111, 0x2222, 0x1D0]
 
 
 def test_all_registers_survive_a_run(machine: Host32) -> None:
-    machine.code(0xE5890000)  # str r0, [r9]
+    machine.code((0xE5890000,))  # str r0, [r9]
     numbers = [CORE | word for word in range(arm32.KVM_REGS_WORDS) if word not in (9, 15, 16)]
     numbers += [D0 + number for number in range(32)]
     values = {number: 0x1000_0000 + index for index, number in enumerate(numbers)}
@@ -128,18 +95,18 @@ def test_all_registers_survive_a_run(machine: Host32) -> None:
     values[CORE | arm32.KVM_REGS["fiq_regs"] + 7] = 0x1D3
     for number, value in values.items():
         machine.put(number, value)
-    assert machine.written() == values[CORE]
+    assert machine.stored() == values[CORE]
     assert {number: machine.get(number) for number in values} == values
 
 
 def test_psci_0_2_starts_the_other_in_thumb(machine: Host32) -> None:
-    machine.code(*guest.PSCI[:2], *guest.PSCI)
-    machine.code(0xF8C94603, 0xBF300000, at=RAM + 0x200)  # mov r3, r0; str.w r0, [r9]; wfi
+    machine.code((*guest.PSCI[:2], *guest.PSCI))
+    machine.code((0xF8C94603, 0xBF300000), at=RAM + 0x200)  # mov r3, r0; str.w r0, [r9]; wfi
     machine.put(CORE | 0, uapi.PSCI_0_2_FN_PSCI_VERSION)
-    assert machine.written() == 0x2
+    assert machine.stored() == 0x2
     for register, value in enumerate((uapi.PSCI_0_2_FN_CPU_ON, 1, RAM + 0x201, 0xCAFE)):
         machine.put(CORE | register, value)
-    assert machine.written() == uapi.PSCI_RET_SUCCESS
+    assert machine.stored() == uapi.PSCI_RET_SUCCESS
     assert (machine.get(PC, 1), machine.get(CPSR, 1)) == (RAM + 0x200, 0x1D3 | THUMB)
     machine.put(CORE | 9, MAILBOX, 1)
-    assert machine.written(1) == 0xCAFE
+    assert machine.stored(1) == 0xCAFE
